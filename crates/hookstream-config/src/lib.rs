@@ -1,0 +1,1 @@
+//! The configuration log: view, fenced writer, secrets' envelope, apply

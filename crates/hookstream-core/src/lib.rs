@@ -1,0 +1,12 @@
+//! What hookstream decides, and nothing else: no IO, no clock, no randomness.
+//!
+//! `now` and jitter are arguments; effects are returned. So every decision can be tested by table, by
+//! property and by seeded simulation, and the same code runs on Kafka and on the simulated log.
+
+pub mod config;
+pub mod decision;
+pub mod event;
+pub mod exchange;
+pub mod frontier;
+pub mod job;
+pub mod schedule;

@@ -1,0 +1,1 @@
+//! The only crate that dials customers: reqwest, deadline, caps

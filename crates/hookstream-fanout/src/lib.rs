@@ -1,0 +1,1 @@
+//! Matches events and makes one job per webhook

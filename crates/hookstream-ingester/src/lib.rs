@@ -1,0 +1,1 @@
+//! Decodes source records into CloudEvents

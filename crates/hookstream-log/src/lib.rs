@@ -1,0 +1,7 @@
+//! The log as a trait, and Kafka behind it.
+//!
+//! **Invariant:** this is the only crate that names rdkafka.
+
+mod log;
+
+pub use log::{Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token};

@@ -1,0 +1,1 @@
+//! What every service needs: signals, drain, clock, logs, /metrics /livez /readyz

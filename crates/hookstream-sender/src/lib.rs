@@ -1,0 +1,1 @@
+//! Delivers jobs, decides once in a log, and runs the retry ladder

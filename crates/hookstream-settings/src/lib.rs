@@ -1,0 +1,1 @@
+//! Settings: commented defaults, a file, the environment; every problem at once

@@ -1,0 +1,1 @@
+//! Simulated log, scripted receivers, builders and the contract suite

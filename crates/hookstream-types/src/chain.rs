@@ -1,0 +1,22 @@
+//! Errors are printed with their causes, once, where they are handled.
+
+use std::error::Error;
+use std::fmt;
+
+/// Prints an error and its sources joined by `: `.
+///
+/// No error's `Display` includes its source, so that nothing is said twice.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,14 @@
+//! The nouns everything else is made of: ids, names, times, limits. No IO.
+
+mod chain;
+mod ids;
+pub mod limits;
+mod secret;
+mod time;
+
+pub use chain::Chain;
+pub use ids::{
+    AccountUid, DeliveryId, EventId, Generation, Offset, OwnerId, Partition, WebhookId, partition_for,
+};
+pub use secret::{Secret, SecretString};
+pub use time::{Mono, Now, UnixMillis};

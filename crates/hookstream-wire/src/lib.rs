@@ -1,0 +1,1 @@
+//! Bytes between processes: records and their versions

@@ -1,0 +1,2 @@
+//! The project's chores: test, kafka, bench.
+fn main() {}
