@@ -9,4 +9,5 @@ pub mod event;
 pub mod exchange;
 pub mod frontier;
 pub mod job;
+pub mod ladder;
 pub mod schedule;
