@@ -3,11 +3,17 @@
 //! `now` and jitter are arguments; effects are returned. So every decision can be tested by table, by
 //! property and by seeded simulation, and the same code runs on Kafka and on the simulated log.
 
+pub mod breaker;
 pub mod config;
 pub mod decision;
+pub mod dedupe;
 pub mod event;
 pub mod exchange;
 pub mod frontier;
 pub mod job;
 pub mod ladder;
+pub mod lane;
+pub mod ledger;
+pub mod mutant;
 pub mod schedule;
+pub mod sender;
