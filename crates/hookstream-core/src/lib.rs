@@ -15,5 +15,6 @@ pub mod ladder;
 pub mod lane;
 pub mod ledger;
 pub mod mutant;
+pub mod retry;
 pub mod schedule;
 pub mod sender;
