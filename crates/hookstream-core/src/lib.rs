@@ -8,6 +8,8 @@ pub mod decision;
 pub mod event;
 pub mod exchange;
 pub mod frontier;
+pub mod ingest;
 pub mod job;
 pub mod ladder;
+pub mod matching;
 pub mod schedule;
