@@ -919,6 +919,9 @@ fn next_turn(
         config: job.state.config.max(config),
         due: Some(due),
         first_attempt_at: job.state.first_attempt_at,
+        last_attempt_at: job.state.last_attempt_at,
+        last_status: job.state.last_status,
+        last_failure: job.state.last_failure.clone(),
         deferred_ms: if deferral { job.state.deferred_ms } else { 0 },
         decided: Some(place),
     };
