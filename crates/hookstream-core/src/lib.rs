@@ -13,13 +13,10 @@ pub mod frontier;
 pub mod ingest;
 pub mod job;
 pub mod ladder;
-<<<<<<< HEAD
 pub mod lane;
 pub mod ledger;
 pub mod mutant;
 pub mod retry;
-=======
 pub mod matching;
->>>>>>> h/ingest
 pub mod schedule;
 pub mod sender;
