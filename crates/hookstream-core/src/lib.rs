@@ -4,6 +4,7 @@
 //! property and by seeded simulation, and the same code runs on Kafka and on the simulated log.
 
 pub mod breaker;
+pub mod clock;
 pub mod config;
 pub mod decision;
 pub mod dedupe;

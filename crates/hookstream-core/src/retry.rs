@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hookstream_types::{Mono, Now, Offset, UnixMillis};
 use rustc_hash::FxHashMap;
 
@@ -29,7 +30,7 @@ pub enum Effect {
     /// Append the job to `deliveries`.
     Deliver { tag: Tag, job: Job },
     /// Append a record that cannot be read to `rejected`.
-    Reject { tag: Tag, offset: Offset, message: String },
+    Reject { tag: Tag, offset: Offset, raw: Bytes, message: String },
     Commit { base: Offset },
     /// Nothing is left to do: the partition can be released.
     Drained,
@@ -138,12 +139,12 @@ impl Rung {
     }
 
     /// A record that holds no jobs.
-    pub fn on_bad_record(&mut self, offset: Offset, message: String, fx: &mut Vec<Effect>) {
+    pub fn on_bad_record(&mut self, offset: Offset, raw: Bytes, message: String, fx: &mut Vec<Effect>) {
         if self.draining || !self.frontier.see(offset) {
             return;
         }
         let tag = self.tag(offset);
-        fx.push(Effect::Reject { tag, offset, message });
+        fx.push(Effect::Reject { tag, offset, raw, message });
     }
 
     /// What was named `tag` is durable.
@@ -271,7 +272,6 @@ impl Rung {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use hookstream_types::{AccountUid, DeliveryId, EventId, WebhookId};
     use uuid::Uuid;
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hookstream_types::{
     AccountUid, DeliveryId, Generation, Mono, Now, Offset, OwnerId, UnixMillis, WebhookId, limits,
 };
@@ -19,6 +20,7 @@ use rustc_hash::FxHashMap;
 use crate::config::{View, Webhook, WebhookState};
 use crate::decision::{DeadReason, Decision, DeferReason, RejectReason, SkipReason, Verdict};
 use crate::dedupe::{Seen, Window};
+use crate::exchange::FailureKind;
 use crate::frontier::Frontier;
 use crate::job::{DecidedAt, Job, JobState};
 use crate::ladder::Ladder;
@@ -87,6 +89,17 @@ pub enum Outcome {
     GiveUp(DeadReason),
 }
 
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    pub outcome: Outcome,
+    pub signal: Signal,
+    /// The answer's status, if there was an answer.
+    pub status: Option<u16>,
+    /// Why there was none.
+    pub failure: Option<FailureKind>,
+}
+
 /// Names an effect whose end the machine wants to hear of.
 pub type Tag = u64;
 
@@ -101,8 +114,8 @@ pub enum Effect {
     Bury { tag: Tag, job: Box<Job>, reason: DeadReason },
     /// Append to `hookstream.commands`: the endpoint asks to stop.
     Disable { tag: Tag, webhook: Arc<Webhook>, reason: DeadReason },
-    /// Append the job's record to `hookstream.rejected`.
-    Reject { tag: Tag, offset: Offset, reason: RejectReason, message: String },
+    /// Append a record that cannot be handled to `hookstream.rejected`.
+    Reject { tag: Tag, offset: Offset, raw: Rejected, reason: RejectReason, message: String },
     /// Send the job at this offset ([`Owner::job`]) now; answer with [`Owner::on_exchange`].
     Start { offset: Offset, webhook: Arc<Webhook> },
     /// End the request of this offset; answer with [`Owner::on_exchange`].
@@ -117,6 +130,14 @@ pub enum Effect {
     Drained,
     /// For metrics.
     Observed(Observed),
+}
+
+/// What is rejected.
+#[derive(Debug)]
+pub enum Rejected {
+    /// Bytes that are no job.
+    Bytes(Bytes),
+    Job(Box<Job>),
 }
 
 /// Things worth counting that have no effect of their own.
@@ -311,6 +332,7 @@ impl Owner {
         if let Some((decision, place)) = self.decided.remove(&offset) {
             fx.push(Effect::Observed(Observed::KnownDecided));
             self.window.see(job.state.delivery, job.state.generation, offset, digest(&job.data), at);
+            let job = as_decided(job, &decision.verdict, at);
             self.hold(offset, job, Stage::Deciding);
             self.follow(decision, place);
             return;
@@ -328,9 +350,9 @@ impl Owner {
                     "delivery `{}` came before with other data: an event id must not be used twice",
                     state.delivery
                 );
-                self.hold(offset, job, Stage::Following { left: 1 });
                 let tag = self.tag(Pending::FollowUp(vec![offset]));
-                fx.push(Effect::Reject { tag, offset, reason: RejectReason::IdReused, message });
+                let raw = Rejected::Job(Box::new(job));
+                fx.push(Effect::Reject { tag, offset, raw, reason: RejectReason::IdReused, message });
                 return;
             }
         }
@@ -344,12 +366,21 @@ impl Owner {
     }
 
     /// A record of `deliveries[p]` that is no job.
-    pub fn on_bad_record(&mut self, offset: Offset, at: UnixMillis, message: String, now: Now, fx: &mut Vec<Effect>) {
+    pub fn on_bad_record(
+        &mut self,
+        offset: Offset,
+        at: UnixMillis,
+        raw: Bytes,
+        message: String,
+        now: Now,
+        fx: &mut Vec<Effect>,
+    ) {
         if !self.see(offset, at, now, fx) {
             return;
         }
         let tag = self.tag(Pending::FollowUp(vec![offset]));
-        fx.push(Effect::Reject { tag, offset, reason: RejectReason::BadJob, message });
+        let raw = Rejected::Bytes(raw);
+        fx.push(Effect::Reject { tag, offset, raw, reason: RejectReason::BadJob, message });
     }
 
     fn see(&mut self, offset: Offset, at: UnixMillis, now: Now, fx: &mut Vec<Effect>) -> bool {
@@ -525,19 +556,22 @@ impl Owner {
     pub fn on_exchange(
         &mut self,
         offset: Offset,
-        outcome: Outcome,
-        signal: Signal,
+        end: &End,
         view: &View,
         now: Now,
         jitter: f64,
         fx: &mut Vec<Effect>,
     ) {
+        let End { outcome, signal, .. } = *end;
         let Some(held) = self.held.get_mut(&offset) else { return };
         if held.stage != Stage::Requesting {
             return;
         }
         held.stage = Stage::Deciding;
         held.job.state.attempts = held.job.state.attempts.saturating_add(1);
+        held.job.state.last_attempt_at = Some(now.wall);
+        held.job.state.last_status = end.status;
+        held.job.state.last_failure = end.failure.map(|kind| kind.label().to_owned());
         let state = held.job.state.clone();
         if let Some(lane) = self.lanes.get_mut(&state.webhook) {
             if lane.on_end(signal, now.mono) {
@@ -926,6 +960,22 @@ fn next_turn(
         decided: Some(place),
     };
     Job { state, event: Arc::clone(&job.event), data: job.data.clone() }
+}
+
+/// The job as it stood when an earlier owner decided about it.
+fn as_decided(mut job: Job, verdict: &Verdict, at: UnixMillis) -> Job {
+    match verdict {
+        Verdict::Retry { .. } | Verdict::Dead { .. } => {
+            job.state.attempts = job.state.attempts.saturating_add(1);
+            job.state.first_attempt_at.get_or_insert(at);
+        }
+        Verdict::Deferred { due, .. } => {
+            let deferred = u64::try_from(at.until(*due).as_millis()).unwrap_or(u64::MAX);
+            job.state.deferred_ms = job.state.deferred_ms.max(deferred);
+        }
+        Verdict::Delivered | Verdict::Skipped { .. } => {}
+    }
+    job
 }
 
 /// Tells data apart; no security rests on it.
