@@ -7,6 +7,8 @@ pub mod attempt;
 mod bad_record;
 pub mod dead_letter;
 pub mod job;
+pub mod command;
+pub mod config;
 mod topics;
 
 pub use bad_record::{BadRecord, VERSION};
