@@ -87,6 +87,13 @@ impl Window {
         }
     }
 
+    /// Takes all it remembers for handled, wherever it stands. Only a mutant does this.
+    pub fn forget_offsets(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.offset = Offset(-1);
+        }
+    }
+
     /// How many jobs are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -20,13 +20,14 @@ use rustc_hash::FxHashMap;
 use crate::config::{View, Webhook, WebhookState};
 use crate::decision::{DeadReason, Decision, DeferReason, RejectReason, SkipReason, Verdict};
 use crate::dedupe::{Seen, Window};
-use crate::exchange::FailureKind;
+use crate::exchange::{Exchange, FailureKind};
 use crate::frontier::Frontier;
 use crate::job::{DecidedAt, Job, JobState};
 use crate::ladder::Ladder;
 use crate::lane::{Admission, Allowance, DeferRules, Lane, Signal, Turn};
 use crate::ledger::{CommitNote, Entry, Reader};
 use crate::mutant::{Mutant, on};
+use crate::outcome::{self, Outcome};
 
 /// How a sender works; the same for all its partitions.
 #[derive(Clone, Debug)]
@@ -81,14 +82,6 @@ const ACCOUNT_PERCENT: usize = 60;
 /// What a drain leaves for decisions and follow-ups after the last request is cut.
 const DRAIN_MARGIN: Duration = Duration::from_secs(3);
 
-/// What came of a request, as far as the job is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Delivered,
-    Retry { after: Option<Duration> },
-    GiveUp(DeadReason),
-}
-
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
@@ -98,6 +91,25 @@ pub struct End {
     pub status: Option<u16>,
     /// Why there was none.
     pub failure: Option<FailureKind>,
+}
+
+impl End {
+    /// What an exchange means for the delivery, and what it says about the endpoint.
+    #[must_use]
+    pub fn of(exchange: &Exchange, webhook: &Webhook, now: UnixMillis) -> Self {
+        let outcome = outcome::classify(exchange, webhook, now);
+        let status = exchange.result.as_ref().ok().map(|response| response.status);
+        let signal = match outcome {
+            Outcome::Delivered => Signal::Good,
+            Outcome::GiveUp(_) => Signal::Neutral,
+            Outcome::Retry { backpressure: true, .. } => Signal::PushBack,
+            // It answers: what it thinks of the request says nothing against the endpoint.
+            Outcome::Retry { .. } if status.is_some_and(|status| status < 500) => Signal::Neutral,
+            Outcome::Retry { .. } => Signal::Failing,
+        };
+        let failure = exchange.result.as_ref().err().map(|failure| failure.kind);
+        Self { outcome, signal, status, failure }
+    }
 }
 
 /// Names an effect whose end the machine wants to hear of.
@@ -582,7 +594,7 @@ impl Owner {
         let verdict = match outcome {
             Outcome::Delivered => Verdict::Delivered,
             Outcome::GiveUp(reason) => Verdict::Dead { reason },
-            Outcome::Retry { after } => {
+            Outcome::Retry { after, .. } => {
                 let delay = view
                     .webhook(state.webhook)
                     .map_or(Some(Duration::ZERO), |w| w.retry.delay_after(state.attempts, after, jitter));

@@ -1,6 +1,5 @@
 //! Drives the owners of one thread's partitions of `deliveries` over a log and a way out.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +9,17 @@ use bytes::Bytes;
 use hookstream_core::clock::BrokerClock;
 use hookstream_core::config::{View, Webhook};
 use hookstream_core::decision::{DeadReason, Decision, RejectReason};
-use hookstream_core::exchange::{Exchange, Request};
+use hookstream_core::exchange::{Exchange, Failure, FailureKind, Request, Timings};
 use hookstream_core::job::Job;
-use hookstream_core::lane::Signal;
 use hookstream_core::ledger::{CommitNote, Entry};
-use hookstream_core::sender::{Effect, End, Observed, Outcome, Owner, Rejected, Rules};
+use hookstream_core::mutant::{self, Mutant};
+use hookstream_core::outcome::Outcome;
+use hookstream_core::redact::Redactor;
+use hookstream_core::request::Prepared;
+use hookstream_core::sender::{Effect, End, Observed, Owner, Rejected, Rules};
 use hookstream_log::{Ended, Input, Log, LogEvent, ReadFrom};
-use hookstream_types::{Chain, Mono, Now, Offset, OwnerId, Partition, UnixMillis};
+use hookstream_types::{Chain, Mono, Now, Offset, OwnerId, Partition, UnixMillis, WebhookId};
+use hookstream_wire::command::{Command, Disable};
 use hookstream_wire::dead_letter::{self, DeadLetter};
 use hookstream_wire::{Topics, attempt, job};
 use rustc_hash::FxHashMap;
@@ -33,13 +36,7 @@ pub struct RequestKey {
 
 /// The way out to the endpoints. Nothing blocks.
 pub trait Egress {
-    /// Makes the request of a job.
-    ///
-    /// # Errors
-    /// Why no request can be made of it; the delivery is dead then.
-    fn build(&mut self, webhook: &Webhook, job: &Job, now: UnixMillis) -> Result<Request, String>;
-
-    /// Sends it; the answer comes from [`Egress::next_done`].
+    /// Sends a request; its end comes from [`Egress::next_done`].
     fn start(&mut self, key: RequestKey, request: &Request);
 
     /// Ends a request: [`Egress::next_done`] reports a time-out.
@@ -50,12 +47,6 @@ pub trait Egress {
 
     /// The next request that ended.
     fn next_done(&mut self) -> Option<(RequestKey, Exchange)>;
-
-    /// What an exchange means for the delivery, and for the endpoint's lane.
-    fn judge(&self, exchange: &Exchange, webhook: &Webhook, now: UnixMillis) -> (Outcome, Signal);
-
-    /// Takes the webhook's secrets out of what is kept.
-    fn mask<'a>(&self, webhook: &Webhook, bytes: &'a [u8]) -> Cow<'a, [u8]>;
 }
 
 /// Hears of what happens, for metrics and for the simulation's books.
@@ -86,9 +77,26 @@ enum Reading {
 
 struct Context {
     request: Request,
-    webhook: Arc<Webhook>,
+    route: Arc<Route>,
     started_at: UnixMillis,
 }
+
+/// A webhook made ready for many requests.
+struct Route {
+    webhook: Arc<Webhook>,
+    prepared: Result<Prepared, String>,
+    redactor: Redactor,
+}
+
+impl Route {
+    fn new(webhook: &Arc<Webhook>) -> Self {
+        let prepared = Prepared::new(Arc::clone(webhook)).map_err(|error| Chain(&error).to_string());
+        Self { webhook: Arc::clone(webhook), prepared, redactor: Redactor::new(webhook) }
+    }
+}
+
+/// Routes kept at most; beyond, all are made anew.
+const MAX_ROUTES: usize = 10_000;
 
 /// All partitions of `deliveries` that one thread owns.
 pub struct Deliveries<L, E, O> {
@@ -100,12 +108,14 @@ pub struct Deliveries<L, E, O> {
     partitions: Partitions,
     clock: Arc<BrokerClock>,
     view: Arc<View>,
+    user_agent: Arc<str>,
     /// Between 0 and 1.
     jitter: Box<dyn FnMut() -> f64>,
     fresh_id: Box<dyn FnMut() -> OwnerId>,
     slots: BTreeMap<Input, Slot>,
     readers: FxHashMap<Input, (Input, Reading)>,
     requests: FxHashMap<RequestKey, Context>,
+    routes: FxHashMap<WebhookId, Arc<Route>>,
     outbox: Outbox,
     /// The windows of partitions that went: only a mutant keeps them.
     windows: BTreeMap<Partition, hookstream_core::dedupe::Window>,
@@ -124,6 +134,7 @@ pub struct Parts {
     pub partitions: Partitions,
     pub clock: Arc<BrokerClock>,
     pub view: Arc<View>,
+    pub user_agent: Arc<str>,
     /// Gives a number between 0 and 1.
     pub jitter: Box<dyn FnMut() -> f64>,
     /// Gives an id that was never used.
@@ -148,11 +159,13 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             partitions: parts.partitions,
             clock: parts.clock,
             view: parts.view,
+            user_agent: parts.user_agent,
             jitter: parts.jitter,
             fresh_id: parts.fresh_id,
             slots: BTreeMap::new(),
             readers: FxHashMap::default(),
             requests: FxHashMap::default(),
+            routes: FxHashMap::default(),
             outbox: Outbox::default(),
             windows: BTreeMap::new(),
         }
@@ -172,7 +185,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         while let Some((key, exchange)) = self.egress.next_done() {
             self.on_done(key, &exchange, now, &mut fx);
         }
-        self.read_readers(now, &mut fx);
+        self.read_readers();
         self.outbox.poll(&mut self.log, now.mono);
         let inputs: Vec<Input> = self.slots.keys().copied().collect();
         let lease = self.log.lease();
@@ -289,14 +302,14 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             self.requests.remove(&key);
             self.egress.forget(key);
         }
-        if hookstream_core::mutant::on(hookstream_core::mutant::Mutant::WindowKeptAcrossRevoke) {
+        if mutant::on(Mutant::WindowKeptAcrossRevoke) {
             let mut window = slot.owner.into_window();
             window.forget_offsets();
             self.windows.insert(slot.partition, window);
         }
     }
 
-    fn read_readers(&mut self, now: Now, fx: &mut Vec<Effect>) {
+    fn read_readers(&mut self) {
         /// Records of a reader per turn.
         const BATCH: usize = 1_000;
         if self.readers.is_empty() {
@@ -324,7 +337,6 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 }
             });
         }
-        let _ = (now, fx);
     }
 
     fn on_reader_end(&mut self, reader: Input, why: Ended, now: Now, fx: &mut Vec<Effect>) {
@@ -399,22 +411,12 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
     ) {
         let Some(slot) = self.slots.get_mut(&key.input) else { return };
         let Some(job) = slot.owner.job(key.offset) else { return };
-        let (outcome, signal) = self.egress.judge(exchange, &context.webhook, now.wall);
-        let end = End {
-            outcome,
-            signal,
-            status: exchange.result.as_ref().ok().map(|response| response.status),
-            failure: exchange.result.as_ref().err().map(|failure| failure.kind),
-        };
+        let route = &context.route;
+        let end = End::of(exchange, &route.webhook, now.wall);
         self.observer.ended(job, &end, exchange, now);
-        let keep_bodies = !(context.webhook.log_only_errors && outcome == Outcome::Delivered);
-        let mask = |bytes: &[u8]| -> Cow<'_, [u8]> {
-            match self.egress.mask(&context.webhook, bytes) {
-                Cow::Borrowed(_) => Cow::Owned(bytes.to_vec()),
-                Cow::Owned(masked) => Cow::Owned(masked),
-            }
-        };
-        let record = attempt::Attempt::of(job, &context.request, exchange, context.started_at, keep_bodies, &mask);
+        let keep_bodies = !(route.webhook.log_only_errors && end.outcome == Outcome::Delivered);
+        let (request, started_at) = (&context.request, context.started_at);
+        let record = attempt::Attempt::of(job, request, exchange, started_at, keep_bodies, &route.redactor);
         let now = Now { broker: self.clock.now(now.mono), ..now };
         slot.owner.on_exchange(key.offset, &end, &self.view, now, (self.jitter)(), fx);
         self.apply_with(key.input, fx, now, Some(&record));
@@ -518,10 +520,22 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         let Some(slot) = self.slots.get(&key.input) else { return };
         let Some(job) = slot.owner.job(key.offset) else { return };
         self.observer.started(slot.partition, job, now);
-        match self.egress.build(&webhook, job, now.wall) {
-            Ok(request) => {
+        let route = match self.routes.get(&webhook.id) {
+            Some(route) if Arc::ptr_eq(&route.webhook, &webhook) => Arc::clone(route),
+            Some(_) | None => {
+                if self.routes.len() >= MAX_ROUTES {
+                    self.routes.clear();
+                }
+                let route = Arc::new(Route::new(&webhook));
+                self.routes.insert(webhook.id, Arc::clone(&route));
+                route
+            }
+        };
+        match &route.prepared {
+            Ok(prepared) => {
+                let request = prepared.request(job, now.wall, &self.user_agent);
                 self.egress.start(key, &request);
-                self.requests.insert(key, Context { request, webhook, started_at: now.wall });
+                self.requests.insert(key, Context { request, route, started_at: now.wall });
             }
             Err(message) => {
                 let request = Request {
@@ -531,25 +545,27 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                     body: Bytes::new(),
                     deadline: Duration::ZERO,
                 };
-                let failure = hookstream_core::exchange::Failure {
-                    kind: hookstream_core::exchange::FailureKind::Unsendable,
-                    message,
-                };
-                let exchange = Exchange { result: Err(failure), timings: Default::default() };
-                let context = Context { request, webhook, started_at: now.wall };
+                let failure = Failure { kind: FailureKind::Unsendable, message: message.clone() };
+                let exchange = Exchange { result: Err(failure), timings: Timings::default() };
+                let context = Context { request, route, started_at: now.wall };
                 self.finish(key, &context, &exchange, now, fx);
             }
         }
     }
 
     fn disable(&self, webhook: &Webhook, reason: DeadReason, now: Now, input: Input, tag: u64) -> Outgoing {
-        let command = hookstream_wire::command::Command::disable(webhook, reason.label(), now.wall);
-        let key = job::partition_key(webhook.id).to_vec();
+        let command = Command::Disable(Disable {
+            webhook: webhook.id,
+            revision: webhook.revision,
+            url: webhook.url.clone(),
+            reason: reason.label().to_owned(),
+            at: now.wall,
+        });
         Outgoing {
             topic: Arc::clone(&self.topics.commands),
             partition: Partition(0),
-            key,
-            value: command.to_json(),
+            key: command.key(),
+            value: command.encode(),
             headers: Vec::new(),
             input,
             tag,

@@ -4,7 +4,6 @@
 //! decided, and with `attempt` it holds the exchange that the decision rests on. Who reads the ledger passes over
 //! the exchange.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,6 +12,7 @@ use hookstream_core::decision::Decision;
 use hookstream_core::exchange::{Exchange, Request, Timings};
 use hookstream_core::job::Job;
 use hookstream_core::ledger::Entry;
+use hookstream_core::redact::Redactor;
 use hookstream_types::{OwnerId, UnixMillis, limits};
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,7 @@ impl From<&Timings> for LoggedTimings {
 }
 
 impl Attempt {
-    /// What is kept of an exchange. `mask` takes secrets out of a text.
+    /// What is kept of an exchange, without the webhook's secrets.
     #[must_use]
     pub fn of(
         job: &Job,
@@ -133,24 +133,28 @@ impl Attempt {
         exchange: &Exchange,
         started_at: UnixMillis,
         keep_bodies: bool,
-        mask: &dyn Fn(&[u8]) -> Cow<'_, [u8]>,
+        redactor: &Redactor,
     ) -> Self {
-        let masked = |text: &str| String::from_utf8_lossy(&mask(text.as_bytes())).into_owned();
-        let headers = |list: &[(String, String)]| {
-            list.iter().map(|(name, value)| (name.clone(), masked(value))).collect::<Vec<_>>()
+        let body = |bytes: &[u8], max: usize, cut: bool| {
+            let kept = &bytes[..bytes.len().min(max)];
+            let cut = cut || kept.len() < bytes.len();
+            if keep_bodies { Body::of(&redactor.body(kept, cut), max, cut) } else { None }
         };
-        let body = |bytes: &[u8], max, cut| if keep_bodies { Body::of(&mask(bytes), max, cut) } else { None };
         let (response, failure) = match &exchange.result {
             Ok(response) => {
                 let logged = LoggedResponse {
                     status: response.status,
-                    headers: headers(&response.headers),
+                    headers: response
+                        .headers
+                        .iter()
+                        .map(|(name, value)| (name.clone(), redactor.text(value).into_owned()))
+                        .collect(),
                     body: body(&response.body, limits::MAX_RESPONSE_BODY_BYTES, response.truncated),
                 };
                 (Some(logged), None)
             }
             Err(failure) => {
-                (None, Some(LoggedFailure { kind: failure.kind, message: masked(&failure.message) }))
+                (None, Some(LoggedFailure { kind: failure.kind, message: redactor.text(&failure.message).into_owned() }))
             }
         };
         Self {
@@ -162,8 +166,12 @@ impl Attempt {
             started_at,
             request: LoggedRequest {
                 method: request.method.as_str().to_owned(),
-                url: masked(&request.url),
-                headers: headers(&request.headers),
+                url: redactor.text(&request.url).into_owned(),
+                headers: request
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.clone(), redactor.request_header(name, value).into_owned()))
+                    .collect(),
                 body: body(&request.body, limits::MAX_LOGGED_REQUEST_BODY_BYTES, false),
             },
             response,
