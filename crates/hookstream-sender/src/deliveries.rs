@@ -63,7 +63,6 @@ struct Slot {
     topic: Arc<str>,
     partition: Partition,
     owner: Owner,
-    note: Option<CommitNote>,
     /// Readers of the ledger and of the window, while they run.
     ledger: Option<Input>,
     window: Option<Input>,
@@ -250,7 +249,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                     owner.adopt_window(window);
                 }
                 owner.start(fx);
-                let slot = Slot { topic, partition, owner, note, ledger: None, window: None };
+                let slot = Slot { topic, partition, owner, ledger: None, window: None };
                 self.slots.insert(input, slot);
                 self.apply(input, fx, now);
             }
