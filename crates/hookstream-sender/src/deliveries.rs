@@ -170,9 +170,11 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         }
     }
 
-    /// The configuration has changed.
+    /// The configuration has changed. A view never goes back.
     pub fn set_view(&mut self, view: Arc<View>) {
-        self.view = view;
+        if view.offset >= self.view.offset {
+            self.view = view;
+        }
     }
 
     /// Everything that can be done now.
@@ -248,10 +250,8 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 if let Some(window) = self.windows.remove(&partition) {
                     owner.adopt_window(window);
                 }
-                owner.start(fx);
                 let slot = Slot { topic, partition, owner, ledger: None, window: None };
                 self.slots.insert(input, slot);
-                self.apply(input, fx, now);
             }
             LogEvent::Revoking { input, by } => match self.slots.get_mut(&input) {
                 Some(slot) => {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hookstream_core::decision::{Decision, SkipReason, Verdict};
+use hookstream_core::decision::{Decision, Verdict};
 use hookstream_core::job::Job;
 use hookstream_core::ledger::Entry;
 use hookstream_types::{DeliveryId, Generation, Offset, OwnerId, UnixMillis};
@@ -64,11 +64,7 @@ pub(super) struct Books {
     places: BTreeMap<Turn, Vec<Place>>,
     sent: BTreeMap<Turn, Vec<Sent>>,
     received: BTreeMap<DeliveryId, u32>,
-    /// Webhooks whose jobs may be skipped.
-    skippable: BTreeSet<hookstream_types::WebhookId>,
-    webhook_of: BTreeMap<DeliveryId, hookstream_types::WebhookId>,
     buried: BTreeSet<DeliveryId>,
-    pub(super) ended_lives: BTreeSet<Life>,
     pub(super) violations: Vec<Violation>,
     pub(super) repeated_requests: u64,
     pub(super) requests: u64,
@@ -88,10 +84,7 @@ impl Books {
             places: BTreeMap::new(),
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
-            skippable: BTreeSet::new(),
-            webhook_of: BTreeMap::new(),
             buried: BTreeSet::new(),
-            ended_lives: BTreeSet::new(),
             violations: Vec::new(),
             repeated_requests: 0,
             requests: 0,
@@ -101,11 +94,6 @@ impl Books {
 
     pub(super) fn expect(&mut self, job: &Job) {
         self.jobs.insert(job.state.delivery);
-        self.webhook_of.insert(job.state.delivery, job.state.webhook);
-    }
-
-    pub(super) fn may_skip(&mut self, webhook: hookstream_types::WebhookId) {
-        self.skippable.insert(webhook);
     }
 
     fn violation(&mut self, now: u64, what: String) {
@@ -165,10 +153,9 @@ impl Books {
     fn on_decision(&mut self, decision: Decision, now: u64) {
         let id = decision.delivery;
         let turn = (id, decision.generation);
-        if let Verdict::Skipped { reason: SkipReason::Deleted | SkipReason::Disabled } = decision.verdict
-            && self.webhook_of.get(&id).is_none_or(|webhook| !self.skippable.contains(webhook))
-        {
-            self.violation(now, format!("{id} was skipped although its webhook was there all the time"));
+        // No run deletes or disables a webhook.
+        if let Verdict::Skipped { reason } = decision.verdict {
+            self.violation(now, format!("{id} was skipped ({}) although its webhook is there", reason.label()));
         }
         match self.valid.get(&turn) {
             Some(before) if before.verdict != decision.verdict => {
@@ -193,7 +180,7 @@ impl Books {
         let turn = turn(job);
         let id = job.state.delivery;
         let (seq, generation) = (self.seq, job.state.generation);
-        let before = self.places.get(&turn).and_then(|places| places.last().cloned());
+        let before = self.places.get(&turn).cloned().unwrap_or_default();
         if generation.n > 0 {
             let decided = (id, Generation { run: generation.run, n: generation.n - 1 });
             match self.valid.get(&decided).map(|valid| valid.verdict.due()) {
@@ -204,11 +191,11 @@ impl Books {
                 }
                 Some(_) => {}
             }
-            if let Some(before) = before
-                && let Some(rung) = self.rung_of(&before.tp.0)
-                && at.0 < before.at.0 + self.rungs_ms[rung]
-            {
-                self.violation(now, format!("{id} {generation:?} left the rung {} too early", before.tp.0));
+            let waited = before.iter().any(|place| {
+                self.rung_of(&place.tp.0).is_some_and(|rung| at.0 >= place.at.0 + self.rungs_ms[rung])
+            });
+            if tp.0 == self.topics.deliveries && !waited {
+                self.violation(now, format!("{id} {generation:?} left its rung before the rung's time was over"));
             }
             if tp.0 == self.topics.deliveries
                 && let Some(due) = job.state.due

@@ -168,6 +168,7 @@ pub(super) struct Cluster {
     /// Lives that have something to do now.
     pub(super) woken: BTreeSet<Life>,
     pub(super) books: Books,
+    notes: Vec<(u64, String)>,
     /// The job that the next request is for.
     pub(super) starting: Option<(DeliveryId, Generation, hookstream_types::WebhookId)>,
 }
@@ -196,8 +197,32 @@ impl Cluster {
             manners: BTreeMap::new(),
             woken: BTreeSet::new(),
             books,
+            notes: Vec::new(),
             starting: None,
         }
+    }
+
+    /// Prints the whole log, in the order of time: for a person who looks for what went wrong.
+    #[expect(clippy::print_stderr, reason = "asked for by an environment variable")]
+    pub(super) fn trace(&self) {
+        let mut lines: Vec<(u64, String)> = Vec::new();
+        for ((topic, partition), log) in &self.topics {
+            for record in &log.records {
+                let text = String::from_utf8_lossy(&record.value);
+                let short: String = text.lines().next().unwrap_or_default().chars().take(420).collect();
+                lines.push((record.visible, format!("{topic}/{partition}@{} t={} {short}", record.offset, record.at.0 - BROKER_EPOCH)));
+            }
+        }
+        lines.extend(self.notes.iter().cloned());
+        lines.sort();
+        for (_, line) in lines {
+            eprintln!("{line}");
+        }
+    }
+
+    /// For [`Cluster::trace`].
+    pub(super) fn note(&mut self, text: String) {
+        self.notes.push((self.now, format!("# t={} {text}", self.now / MS)));
     }
 
     pub(super) fn broker_now(&self) -> UnixMillis {
@@ -438,6 +463,7 @@ impl Cluster {
         self.groups[group].owners.insert(tp.clone(), Ownership { log, input, revoked_by: None });
         let state = InputState { tp: tp.clone(), base, next: base, to: None, is_reader: false, ended: false };
         self.logs[log].inputs.insert(input, state);
+        self.note(format!("assign {tp:?} to log {log} of life {} as {input:?} from {base}", self.logs[log].life));
         let (topic, partition) = tp;
         self.tell(
             log,
@@ -460,6 +486,7 @@ impl Cluster {
         if self.groups[group].owners.get(&tp).is_none_or(|owner| owner.input != input) {
             return;
         }
+        self.note(format!("commit {tp:?} {offset} by log {log} {metadata}"));
         let previous = self.groups[group].committed.get(&tp).map_or(self.topics[&tp].start, |(base, _)| *base);
         self.books.on_commit(&tp, previous, offset.0, self.topics.get(&tp).expect("it exists"), self.now);
         self.groups[group].committed.insert(tp, (offset.0, metadata));

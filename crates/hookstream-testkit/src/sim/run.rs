@@ -466,6 +466,9 @@ impl World {
 
     fn report(self, plan: Plan) -> Report {
         let cluster = self.shared.borrow();
+        if std::env::var_os("HOOKSTREAM_SIM_TRACE").is_some() {
+            cluster.trace();
+        }
         let books = &cluster.books;
         let mut violations = books.violations.clone();
         let (jobs, finished) = (books.jobs(), books.finished());
@@ -523,11 +526,8 @@ fn webhook(rng: &mut Rng, n: usize, calm: bool) -> Webhook {
 }
 
 fn view_of(webhooks: &[Arc<Webhook>], offset: i64) -> View {
-    let mut view = View { offset: Offset(offset), ..View::default() };
-    for webhook in webhooks {
-        view.webhooks.insert(webhook.id, Arc::clone(webhook));
-    }
-    view
+    let webhooks = webhooks.iter().map(|webhook| (webhook.id, Arc::clone(webhook))).collect();
+    View::new(Offset(offset), Default::default(), Default::default(), Default::default(), webhooks)
 }
 
 fn job_of(rng: &mut Rng, n: usize, webhooks: &[Arc<Webhook>]) -> Job {
