@@ -110,7 +110,7 @@ impl Recorder {
 /// A TLS handshake begins on a connection that now stands.
 pub(crate) fn handshake_begins() {
     // Outside of an exchange nobody wants to know.
-    drop(DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)));
+    DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)).ok();
 }
 
 // === the connector's layer ===
