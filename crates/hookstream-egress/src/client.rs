@@ -55,7 +55,7 @@ impl Client {
         let guard = Guard::new(settings);
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(roots).map_err(ClientError::Tls)?)
-            .dns_resolver(VettingResolver { guard })
+            .dns_resolver(VettingResolver::new(guard))
             .connector_layer(TimedLayer)
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()

@@ -1,5 +1,6 @@
 //! Against receivers that behave well, badly, and with intent.
 
+mod corpus;
 mod hostile;
 mod trust;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookstream_core::exchange::{Exchange, FailureKind, Method, Request, Response};
-use hookstream_testkit::receiver::{Answer, Receiver};
+use hookstream_testkit::receiver::{Answer, Behaviour, Receiver};
 use rustls::RootCertStore;
 
 use crate::{Client, EgressSettings};
@@ -129,6 +130,18 @@ async fn nothing_listens_or_resolves() {
     let unknown = post(&client(), &format!("http://{}.invalid/?token=secret", "x".repeat(64))).await;
     assert_eq!(kind(&unknown), FailureKind::Dns, "{unknown:?}");
     assert!(!unknown.result.unwrap_err().message.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_anew_for_each_connection() {
+    let receiver = Receiver::start();
+    receiver.on("/", Behaviour::Close);
+    let client = client();
+    let url = format!("http://localhost:{}/", receiver.addr().port());
+    for _ in 0..2 {
+        let both = tokio::join!(post(&client, &url), post(&client, &url));
+        assert!(both.0.timings.dns.is_some() && both.1.timings.dns.is_some(), "{both:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Endpoints that mean harm, or might as well.
 
-use hookstream_testkit::receiver::{Behaviour, Then};
+use hookstream_testkit::receiver::Then;
 use hookstream_types::limits::{MAX_RESPONSE_BODY_BYTES, MAX_RESPONSE_HEADER_BYTES};
 
 use super::*;
