@@ -4,4 +4,6 @@
 
 mod log;
 
-pub use log::{Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token};
+pub use log::{
+    Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token,
+};

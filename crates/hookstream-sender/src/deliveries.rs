@@ -122,7 +122,10 @@ pub struct Deliveries<L, E, O> {
 
 impl<L: fmt::Debug, E, O> fmt::Debug for Deliveries<L, E, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deliveries").field("log", &self.log).field("slots", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Deliveries")
+            .field("log", &self.log)
+            .field("slots", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -203,7 +206,11 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
     /// When [`Deliveries::step`] has something to do even if nothing happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.slots.values().filter_map(|slot| slot.owner.next_deadline()).chain(self.outbox.next_deadline()).min()
+        self.slots
+            .values()
+            .filter_map(|slot| slot.owner.next_deadline())
+            .chain(self.outbox.next_deadline())
+            .min()
     }
 
     /// The config offset that a job waits for.
@@ -295,7 +302,8 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             self.readers.remove(&reader);
             self.log.close(reader);
         }
-        let mut keys: Vec<RequestKey> = self.requests.keys().filter(|key| key.input == input).copied().collect();
+        let mut keys: Vec<RequestKey> =
+            self.requests.keys().filter(|key| key.input == input).copied().collect();
         keys.sort_unstable();
         for key in keys {
             self.requests.remove(&key);
@@ -425,7 +433,13 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         self.apply_with(input, fx, now, None);
     }
 
-    fn apply_with(&mut self, input: Input, fx: &mut Vec<Effect>, now: Now, exchange: Option<&attempt::Attempt>) {
+    fn apply_with(
+        &mut self,
+        input: Input,
+        fx: &mut Vec<Effect>,
+        now: Now,
+        exchange: Option<&attempt::Attempt>,
+    ) {
         while !fx.is_empty() {
             for effect in std::mem::take(fx) {
                 self.carry_out(input, effect, now, exchange, fx);
@@ -496,7 +510,8 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                         &value
                     }
                 };
-                let record = reject(&self.topics, self.partitions.other, at, raw, reason, &message, input, tag);
+                let record =
+                    reject(&self.topics, self.partitions.other, at, raw, reason, &message, input, tag);
                 self.outbox.send(&mut self.log, record, now.mono);
             }
             Effect::Start { offset, webhook } => self.start(RequestKey { input, offset }, webhook, now, fx),

@@ -163,7 +163,8 @@ impl<L: Log> Retries<L> {
                     if let Some(slot) = self.rungs.get(&input) {
                         let at = At { topic: &slot.topic, partition: slot.partition, offset };
                         let (bad, topics) = (RejectReason::BadJob, &self.topics);
-                        let record = reject(topics, self.partitions.other, at, &raw, bad, &message, input, tag);
+                        let record =
+                            reject(topics, self.partitions.other, at, &raw, bad, &message, input, tag);
                         self.outbox.send(&mut self.log, record, now.mono);
                     }
                 }

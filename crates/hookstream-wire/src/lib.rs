@@ -5,10 +5,10 @@
 
 pub mod attempt;
 mod bad_record;
-pub mod dead_letter;
-pub mod job;
 pub mod command;
 pub mod config;
+pub mod dead_letter;
+pub mod job;
 mod topics;
 
 pub use bad_record::{BadRecord, VERSION};

@@ -106,12 +106,21 @@ impl Books {
 
     // === the log ===
 
-    pub(super) fn on_append(&mut self, tp: &TopicPartition, offset: Offset, at: UnixMillis, value: &[u8], now: u64) {
+    pub(super) fn on_append(
+        &mut self,
+        tp: &TopicPartition,
+        offset: Offset,
+        at: UnixMillis,
+        value: &[u8],
+        now: u64,
+    ) {
         self.seq += 1;
         if tp.0 == self.topics.attempts {
             match attempt::decode(value) {
                 Ok(entry) => self.on_entry(tp.1, entry, now),
-                Err(error) => self.violation(now, format!("attempts holds a record that can't be read: {error}")),
+                Err(error) => {
+                    self.violation(now, format!("attempts holds a record that can't be read: {error}"))
+                }
             }
         } else if tp.0 == self.topics.deliveries || self.rung_of(&tp.0).is_some() {
             match job::decode_all(value) {
@@ -120,14 +129,19 @@ impl Books {
                         self.on_job(tp, offset, at, &job, now);
                     }
                 }
-                Err(error) => self.violation(now, format!("{} holds a record that can't be read: {error}", tp.0)),
+                Err(error) => {
+                    self.violation(now, format!("{} holds a record that can't be read: {error}", tp.0))
+                }
             }
         } else if tp.0 == self.topics.dead_letter
             && let Ok(job) = job::decode(value)
         {
             self.buried.insert(job.state.delivery);
             if !matches!(self.valid.get(&turn(&job)), Some(Valid { verdict: Verdict::Dead { .. } })) {
-                self.violation(now, format!("{} is in dead-letter and was not decided dead", job.state.delivery));
+                self.violation(
+                    now,
+                    format!("{} is in dead-letter and was not decided dead", job.state.delivery),
+                );
             }
         }
     }
@@ -155,18 +169,26 @@ impl Books {
         let turn = (id, decision.generation);
         // No run deletes or disables a webhook.
         if let Verdict::Skipped { reason } = decision.verdict {
-            self.violation(now, format!("{id} was skipped ({}) although its webhook is there", reason.label()));
+            self.violation(
+                now,
+                format!("{id} was skipped ({}) although its webhook is there", reason.label()),
+            );
         }
         match self.valid.get(&turn) {
             Some(before) if before.verdict != decision.verdict => {
-                let what =
-                    format!("{id} {:?} was decided twice: {:?}, {:?}", decision.generation, before.verdict, decision.verdict);
+                let what = format!(
+                    "{id} {:?} was decided twice: {:?}, {:?}",
+                    decision.generation, before.verdict, decision.verdict
+                );
                 self.violation(now, what);
             }
             Some(_) => {}
             None => {
                 if decision.verdict.is_terminal() {
-                    let ended = self.valid.range((id, Generation::default())..=(id, LAST)).any(|(_, valid)| valid.verdict.is_terminal());
+                    let ended = self
+                        .valid
+                        .range((id, Generation::default())..=(id, LAST))
+                        .any(|(_, valid)| valid.verdict.is_terminal());
                     if ended {
                         self.violation(now, format!("{id} ended twice"));
                     }
@@ -184,10 +206,14 @@ impl Books {
         if generation.n > 0 {
             let decided = (id, Generation { run: generation.run, n: generation.n - 1 });
             match self.valid.get(&decided).map(|valid| valid.verdict.due()) {
-                None => self.violation(now, format!("{id} {generation:?} stands in {} before it was decided", tp.0)),
+                None => self
+                    .violation(now, format!("{id} {generation:?} stands in {} before it was decided", tp.0)),
                 Some(None) => self.violation(now, format!("{id} {generation:?} follows from an end")),
                 Some(due) if due != job.state.due => {
-                    self.violation(now, format!("{id} {generation:?} is due at {:?}, decided was {due:?}", job.state.due));
+                    self.violation(
+                        now,
+                        format!("{id} {generation:?} is due at {:?}, decided was {due:?}", job.state.due),
+                    );
                 }
                 Some(_) => {}
             }
@@ -195,7 +221,10 @@ impl Books {
                 self.rung_of(&place.tp.0).is_some_and(|rung| at.0 >= place.at.0 + self.rungs_ms[rung])
             });
             if tp.0 == self.topics.deliveries && !waited {
-                self.violation(now, format!("{id} {generation:?} left its rung before the rung's time was over"));
+                self.violation(
+                    now,
+                    format!("{id} {generation:?} left its rung before the rung's time was over"),
+                );
             }
             if tp.0 == self.topics.deliveries
                 && let Some(due) = job.state.due
@@ -213,7 +242,14 @@ impl Books {
     }
 
     /// Rule 2: no offset is committed before the effects of its record are durable.
-    pub(super) fn on_commit(&mut self, tp: &TopicPartition, from: i64, to: i64, log: &PartitionLog, now: u64) {
+    pub(super) fn on_commit(
+        &mut self,
+        tp: &TopicPartition,
+        from: i64,
+        to: i64,
+        log: &PartitionLog,
+        now: u64,
+    ) {
         if to < from {
             self.violation(now, format!("the commit of {tp:?} went back from {from} to {to}"));
         }
@@ -260,7 +296,8 @@ impl Books {
 
     fn was_moved(&self, tp: &TopicPartition, offset: Offset, job: &Job) -> bool {
         let Some(places) = self.places.get(&turn(job)) else { return false };
-        let here = places.iter().find(|place| place.tp == *tp && place.offset == offset).map(|place| place.seq);
+        let here =
+            places.iter().find(|place| place.tp == *tp && place.offset == offset).map(|place| place.seq);
         here.is_some_and(|here| places.iter().any(|place| place.seq > here))
     }
 
@@ -319,8 +356,12 @@ impl Books {
 
     /// Jobs that have ended.
     pub(super) fn finished(&self) -> usize {
-        let ended: BTreeSet<DeliveryId> =
-            self.valid.iter().filter(|(_, valid)| valid.verdict.is_terminal()).map(|((id, _), _)| *id).collect();
+        let ended: BTreeSet<DeliveryId> = self
+            .valid
+            .iter()
+            .filter(|(_, valid)| valid.verdict.is_terminal())
+            .map(|((id, _), _)| *id)
+            .collect();
         self.jobs.iter().filter(|id| ended.contains(id)).count()
     }
 
@@ -343,8 +384,12 @@ impl Books {
 
     /// Jobs that have not ended.
     pub(super) fn unfinished(&self) -> Vec<DeliveryId> {
-        let ended: BTreeSet<DeliveryId> =
-            self.valid.iter().filter(|(_, valid)| valid.verdict.is_terminal()).map(|((id, _), _)| *id).collect();
+        let ended: BTreeSet<DeliveryId> = self
+            .valid
+            .iter()
+            .filter(|(_, valid)| valid.verdict.is_terminal())
+            .map(|((id, _), _)| *id)
+            .collect();
         self.jobs.iter().filter(|id| !ended.contains(id)).copied().collect()
     }
 }
