@@ -1,0 +1,126 @@
+//! `cargo xtask test`: everything that must hold, in one command, with a Kafka of its own.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use xtask::kafka::{Cluster, Spec};
+
+use crate::{run, tidy};
+
+/// Brokers of the tests' own cluster: enough that one can die and writes to all replicas still count.
+const BROKERS: usize = 3;
+
+/// Formatting, lints, tidy, then all tests. Stops at the first step that fails.
+pub fn test(quick: bool) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    let result = steps.all(quick);
+    steps.print();
+    result
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    done: Vec<(&'static str, Duration, bool)>,
+}
+
+impl Steps {
+    fn all(&mut self, quick: bool) -> anyhow::Result<()> {
+        self.step("formatting", || run::run(run::cargo().args(["fmt", "--all", "--check"])))?;
+        self.step("tidy", tidy::tidy)?;
+        self.step("clippy", || {
+            let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+            run::run(run::cargo().args(args))
+        })?;
+        // All targets at once, so that services and tests are built of the same dependencies, once.
+        self.step("build", || {
+            run::run(run::cargo().args(["build", "--workspace", "--all-targets", "--locked"]))
+        })?;
+        let mut tests = run::cargo();
+        tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+        if quick {
+            tests.args(["--exclude", "hookstream-e2e"]);
+            tests.env_remove("HOOKSTREAM_TEST_KAFKA").env_remove("HOOKSTREAM_TEST_KAFKA_DIR");
+            return self.step("tests without kafka", || run::run(&mut tests));
+        }
+        let kafka = self.step("kafka up", || TestKafka::start(BROKERS))?;
+        tests.env("HOOKSTREAM_TEST_KAFKA", kafka.cluster.bootstrap_servers());
+        tests.env("HOOKSTREAM_TEST_KAFKA_DIR", kafka.cluster.dir());
+        let result = self.step("tests", || run::run(&mut tests));
+        self.step("kafka down", || {
+            drop(kafka);
+            Ok(())
+        })?;
+        result
+    }
+
+    fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        println!("==> {name}");
+        let started = Instant::now();
+        let result = work();
+        self.done.push((name, started.elapsed(), result.is_ok()));
+        result.with_context(|| format!("{name} failed"))
+    }
+
+    fn print(&self) {
+        println!("\n==> summary");
+        for (name, took, good) in &self.done {
+            let mark = if *good { "ok" } else { "FAILED" };
+            println!("    {name:<22} {:>7.1} s  {mark}", took.as_secs_f64());
+        }
+        let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
+        println!("    {:<22} {:>7.1} s", "total", total.as_secs_f64());
+    }
+}
+
+/// A cluster that goes away with this process: on success, on failure, and when it is interrupted.
+#[derive(Debug)]
+struct TestKafka {
+    cluster: Cluster,
+}
+
+impl TestKafka {
+    fn start(brokers: usize) -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("hookstream-test-{}", std::process::id()));
+        let cluster = Cluster::create(&dir, &Spec { ports: free_ports(brokers)? })?;
+        let interrupted = cluster.clone();
+        ctrlc::set_handler(move || {
+            end(&interrupted);
+            std::process::exit(130);
+        })
+        .context("the signal handler could not be set")?;
+        // Under its guard before it starts: what starts half-way is torn down too.
+        let kafka = Self { cluster };
+        kafka.cluster.start()?;
+        println!("    {}, logs in {}", kafka.cluster.bootstrap_servers(), dir.display());
+        Ok(kafka)
+    }
+}
+
+impl Drop for TestKafka {
+    fn drop(&mut self) {
+        end(&self.cluster);
+    }
+}
+
+fn end(cluster: &Cluster) {
+    if let Err(error) = cluster.stop().and_then(|_| cluster.delete()) {
+        eprintln!("warning: the tests' kafka is left behind: {error:#}");
+    }
+}
+
+/// Ports that nobody listens at, a broker's and its controller's in turn.
+///
+/// They are free only until somebody takes them; all are held at once, so that they differ.
+fn free_ports(brokers: usize) -> anyhow::Result<Vec<(u16, u16)>> {
+    let held = (0..2 * brokers)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect::<Result<Vec<_>, _>>()
+        .context("no free port")?;
+    let ports = held
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect::<std::io::Result<Vec<u16>>>()
+        .context("no free port")?;
+    Ok(ports.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+}
