@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+use xtask::kafka::protocol::{self, NewTopic};
 use xtask::kafka::{Cluster, Spec};
 
 #[derive(Debug, Parser)]
@@ -74,6 +75,14 @@ enum Kafka {
         #[arg(long)]
         delete: bool,
     },
+    /// Make a topic for events, with as many copies as there are brokers
+    Topic {
+        name: String,
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1000))]
+        partitions: i32,
+        #[arg(long, default_value = ".kafka")]
+        dir: PathBuf,
+    },
     /// Say which brokers run and answer; exits with 1 if one does not
     Status {
         #[arg(long, default_value = ".kafka")]
@@ -85,6 +94,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Kafka(Kafka::Up { brokers, port, dir }) => up(brokers, port, &dir),
         Chore::Kafka(Kafka::Down { dir, delete }) => down(&dir, delete),
+        Chore::Kafka(Kafka::Topic { name, partitions, dir }) => topic(&name, partitions, &dir),
         Chore::Kafka(Kafka::Status { dir }) => status(&dir),
         Chore::Test { quick } => test::test(quick),
         Chore::Tidy => tidy::tidy(),
@@ -145,12 +155,22 @@ fn down(dir: &Path, delete: bool) -> anyhow::Result<()> {
     }
 }
 
+fn topic(name: &str, partitions: i32, dir: &Path) -> anyhow::Result<()> {
+    let cluster = Cluster::open(dir)?;
+    let replication_factor =
+        i16::try_from(cluster.nodes().len()).context("a cluster has at most three brokers")?;
+    let topic = NewTopic { name, partitions, replication_factor, settings: &[] };
+    protocol::create_topics(cluster.nodes()[0].address(), &[topic])?;
+    println!("topic `{name}` is there");
+    Ok(())
+}
+
 fn status(dir: &Path) -> anyhow::Result<()> {
     let cluster = Cluster::open(dir)?;
     let mut all = true;
     for node in cluster.nodes() {
         let address: SocketAddr = node.address();
-        match (node.pid(), xtask::kafka::protocol::metadata(address)) {
+        match (node.pid(), protocol::metadata(address)) {
             (Some(pid), Ok(metadata)) => {
                 println!("{address} pid {pid}, sees {} broker(s)", metadata.brokers.len());
             }

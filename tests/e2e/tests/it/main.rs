@@ -1,0 +1,9 @@
+//! What an operator may rely on, tried with the real binaries on a real Kafka.
+
+mod bad_input;
+mod graceful;
+mod kill;
+mod load;
+mod retry;
+mod smoke;
+mod stop;
