@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -37,6 +37,14 @@ pub struct Message {
     pub key: String,
     /// No line breaks.
     pub value: String,
+}
+
+impl Message {
+    /// As kcat reads it.
+    pub(crate) fn line(&self) -> String {
+        assert!(!self.value.contains('\n') && !self.key.contains('\t'), "one line each");
+        format!("{}\t{}\n", self.key, self.value)
+    }
 }
 
 impl Record {
@@ -151,20 +159,28 @@ impl Kafka {
 
     /// Produces messages with these headers, acknowledged by all replicas.
     pub fn produce(&self, topic: &str, headers: &[(&str, &str)], messages: &[Message]) {
-        let mut lines = String::new();
-        for message in messages {
-            assert!(!message.value.contains('\n') && !message.key.contains('\t'), "one line each");
-            lines.push_str(&message.key);
-            lines.push('\t');
-            lines.push_str(&message.value);
-            lines.push('\n');
-        }
+        let lines: String = messages.iter().map(Message::line).collect();
+        run(self.producer_command(topic, headers), lines.into_bytes());
+    }
+
+    /// A kcat that produces what is written to its input.
+    pub(crate) fn producer(&self, topic: &str, headers: &[(&str, &str)]) -> (Child, ChildStdin) {
+        let mut child = self
+            .producer_command(topic, headers)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("kcat was there when the tests began");
+        let stdin = child.stdin.take().expect("it is piped");
+        (child, stdin)
+    }
+
+    fn producer_command(&self, topic: &str, headers: &[(&str, &str)]) -> Command {
         let mut command = self.kcat();
-        command.args(["-P", "-t", topic, "-K", "\t"]);
+        command.args(["-P", "-t", topic, "-K", "\t", "-X", "acks=all", "-X", "enable.idempotence=true"]);
         for (name, value) in headers {
             command.args(["-H", &format!("{name}={value}")]);
         }
-        run(command, lines.into_bytes());
+        command
     }
 
     /// Produces one message, whatever its bytes and size.

@@ -11,6 +11,7 @@
 //! prints the ends of its services' logs.
 
 mod config;
+mod feed;
 mod http;
 mod kafka;
 mod ledger;
@@ -21,6 +22,7 @@ mod stack;
 mod wait;
 
 pub use config::{Config, Webhook};
+pub use feed::Feed;
 pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver};
 pub use http::Metrics;
 pub use kafka::{Kafka, Message, Record};

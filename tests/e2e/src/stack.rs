@@ -5,21 +5,19 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hookstream_testkit::receiver::Receiver;
 
 use crate::config::Config;
+use crate::feed::{CLOUDEVENTS, Feed, cloudevent};
 use crate::kafka::{Kafka, Message};
 use crate::ledger::Ledger;
 use crate::service::{Role, Service, binary, tail};
-use crate::wait::{SOON, wait_until};
+use crate::wait::SOON;
 
 /// Any 32 bytes.
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// Headers of CloudEvents in structured mode.
-const CLOUDEVENTS: &[(&str, &str)] = &[("content-type", "application/cloudevents+json; charset=UTF-8")];
-
 /// Held for reading by tests that share the brokers in peace, and for writing by one that breaks them.
 static BROKERS: RwLock<()> = RwLock::new(());
 
@@ -216,16 +214,14 @@ impl Stack {
 
     /// Produces CloudEvents of `event_type` to the source topic, with the ids `first..first + count`.
     pub fn produce(&self, event_type: &str, first: usize, count: usize) {
-        let messages: Vec<Message> = (first..first + count)
-            .map(|n| Message {
-                key: format!("customer-{}", n % 97),
-                value: format!(
-                    r#"{{"specversion":"1.0","id":"{n}","source":"/e2e","type":"{event_type}","subject":"customer-{}","datacontenttype":"application/json","data":{{"n":{n}}}}}"#,
-                    n % 97
-                ),
-            })
-            .collect();
+        let messages: Vec<Message> = (first..first + count).map(|n| cloudevent(event_type, n)).collect();
         self.kafka.produce(&self.source_topic(), CLOUDEVENTS, &messages);
+    }
+
+    /// Events of type `order.created` from now on, until they are told to finish.
+    #[must_use]
+    pub fn feed(&self, per_second: usize) -> Feed {
+        Feed::start(&self.kafka, &self.source_topic(), per_second)
     }
 
     /// What `attempts` holds by now.
@@ -241,7 +237,7 @@ impl Stack {
     #[track_caller]
     pub fn wait_distinct(&self, count: usize, timeout: Duration) {
         let count = count as u64;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         while self.receiver.seen(|seen| seen.distinct()) < count {
             let (distinct, total) = self.receiver.seen(|seen| (seen.distinct(), seen.total()));
             assert!(
@@ -253,14 +249,24 @@ impl Stack {
     }
 
     /// Waits until this many deliveries are decided to have been delivered.
+    ///
+    /// # Panics
+    /// If they are not in time.
+    #[must_use]
     #[track_caller]
     pub fn wait_delivered(&self, count: usize) -> Ledger {
-        let mut ledger = Ledger::default();
-        wait_until(&format!("{count} deliveries are decided"), SOON, || {
-            ledger = self.ledger();
-            ledger.ended("delivered") >= count
-        });
-        ledger
+        // All of it is read each time, so not too often.
+        const BETWEEN: Duration = Duration::from_millis(500);
+        let started = Instant::now();
+        loop {
+            let ledger = self.ledger();
+            let delivered = ledger.ended("delivered");
+            if delivered >= count {
+                return ledger;
+            }
+            assert!(started.elapsed() < SOON, "only {delivered} of {count} deliveries are decided");
+            std::thread::sleep(BETWEEN);
+        }
     }
 }
 

@@ -1,38 +1,46 @@
 //! `kill -9` under load: nothing is lost, and what is sent twice was in flight.
 //!
-//! `HOOKSTREAM_E2E_KILLS` says how often; the default keeps the test short.
+//! `HOOKSTREAM_E2E_KILLS` says how often; the default keeps the tests short.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use hookstream_e2e::{Role, Shape, Stack};
 
-use crate::load::Load;
+use crate::load::{self, IN_FLIGHT, Load};
 
 fn kills() -> usize {
     std::env::var("HOOKSTREAM_E2E_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
 }
 
-/// Kills the only process of a role, starts it again, as often as asked for; returns the duplicates that may be.
+/// Kills the only process of a role and starts it again, as often as asked for.
 fn kill_and_restart(name: &str, role: Role) {
     let stack = Stack::new(name);
-    let mut load = Load::new(&stack);
+    stack.receiver.keep(0);
+    load::configure(&stack);
     let mut services = stack.start_all().map(Some);
     let at = Role::ALL.iter().position(|other| *other == role).expect("it is one of them");
+    let load = Load::start(&stack);
     let mut allowed = 0;
     for _ in 0..kills() {
-        load.burst();
         load.wait_under_way();
         services[at].take().expect("it runs").kill_9();
         if role == Role::Sender {
-            // The same ones can be in flight again at the next kill.
-            let duplicates = stack.receiver.seen(|seen| seen.duplicates());
-            allowed +=
-                load.undecided().saturating_sub(usize::try_from(duplicates).expect("it fits").min(allowed));
+            // Counts from the beginning: what was never decided stays so.
+            allowed = load::undecided(&stack);
         }
         services[at] = Some(stack.start(role));
     }
-    load.burst();
-    let (_, duplicates) = load.settle();
-    println!("{name}: {} deliveries, {duplicates} duplicates of {allowed} allowed", load.deliveries());
-    assert!(duplicates <= allowed, "{duplicates} duplicates, though only {allowed} were in flight");
+    load.wait_under_way();
+    let settled = load.settle();
+    println!(
+        "{name}: {} deliveries, {} duplicates, {allowed} allowed",
+        settled.deliveries, settled.duplicates
+    );
+    assert!(
+        settled.duplicates <= allowed,
+        "{} sent twice, {allowed} in flight at a kill",
+        settled.duplicates
+    );
 }
 
 #[test]
@@ -53,36 +61,47 @@ fn sender() {
 #[test]
 fn another_sender_takes_over() {
     let stack = Stack::new("takeover");
-    let mut load = Load::new(&stack);
+    stack.receiver.keep(0);
+    load::configure(&stack);
     let _services = stack.start_all();
     let second = stack.start(Role::Sender);
-    load.burst();
+    let load = Load::start(&stack);
     load.wait_under_way();
     second.kill_9();
-    load.burst();
-    let (_, duplicates) = load.settle();
-    // Both senders together have no more than this in flight.
-    let bound = crate::load::WEBHOOKS * 16 * 2;
-    assert!(duplicates <= bound, "{duplicates} duplicates, with at most {bound} in flight");
+    load.wait_under_way();
+    let settled = load.settle();
+    assert!(
+        settled.duplicates <= IN_FLIGHT,
+        "{} sent twice, {IN_FLIGHT} in flight at most",
+        settled.duplicates
+    );
 }
 
 #[test]
 fn broker() {
     let stack = Stack::shaped("kill-broker", Shape { breaks_brokers: true, ..Shape::default() });
+    stack.receiver.keep(0);
     let nodes = stack.kafka.nodes();
     if nodes.len() < 3 {
-        println!("needs three brokers of `cargo xtask test`: nothing to see");
+        println!("needs the three brokers of `cargo xtask test`: nothing to see");
         return;
     }
-    let mut load = Load::new(&stack);
+    load::configure(&stack);
     let _services = stack.start_all();
-    load.burst();
+    let load = Load::start(&stack);
     load.wait_under_way();
     nodes[1].kill().expect("a running broker can be killed");
-    load.burst();
-    // Healed whatever comes, since other tests use it too.
-    let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| load.settle()));
+    // Healed whatever comes, since the other tests use it too.
+    let settled = catch_unwind(AssertUnwindSafe(|| {
+        load.wait_under_way();
+        load.settle()
+    }));
     stack.kafka.heal();
-    let (_, duplicates) = settled.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    assert_eq!(duplicates, 0, "no sender died");
+    let settled = settled.unwrap_or_else(|panic| resume_unwind(panic));
+    println!("kill-broker: {} deliveries, {} duplicates", settled.deliveries, settled.duplicates);
+    assert!(
+        settled.duplicates <= IN_FLIGHT,
+        "{} sent twice, {IN_FLIGHT} in flight at most",
+        settled.duplicates
+    );
 }
