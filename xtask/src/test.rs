@@ -1,15 +1,20 @@
 //! `cargo xtask test`: everything that must hold, in one command, with a Kafka of its own.
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use cargo_metadata::MetadataCommand;
 use xtask::kafka::{Cluster, Spec};
 
 use crate::{run, tidy};
 
 /// Brokers of the tests' own cluster: enough that one can die and writes to all replicas still count.
 const BROKERS: usize = 3;
+/// Packages, each with the program of its name, that the end-to-end tests run.
+const PROGRAMS: &[&str] = &["hookstream", "hookstream-ingester", "hookstream-fanout", "hookstream-sender"];
 
 /// Formatting, lints, tidy, then all tests. Stops at the first step that fails.
 pub fn test(quick: bool) -> anyhow::Result<()> {
@@ -32,10 +37,6 @@ impl Steps {
             let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
             run::run(run::cargo().args(args))
         })?;
-        // All targets at once, so that services and tests are built of the same dependencies, once.
-        self.step("build", || {
-            run::run(run::cargo().args(["build", "--workspace", "--all-targets", "--locked"]))
-        })?;
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         if quick {
@@ -43,7 +44,12 @@ impl Steps {
             tests.env_remove("HOOKSTREAM_TEST_KAFKA").env_remove("HOOKSTREAM_TEST_KAFKA_DIR");
             return self.step("tests without kafka", || run::run(&mut tests));
         }
+        let services = self.step("build services", build_services)?;
+        self.step("build tests", || {
+            run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
+        })?;
         let kafka = self.step("kafka up", || TestKafka::start(BROKERS))?;
+        tests.env("HOOKSTREAM_TEST_BIN", services);
         tests.env("HOOKSTREAM_TEST_KAFKA", kafka.cluster.bootstrap_servers());
         tests.env("HOOKSTREAM_TEST_KAFKA_DIR", kafka.cluster.dir());
         let result = self.step("tests", || run::run(&mut tests));
@@ -71,6 +77,27 @@ impl Steps {
         let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
         println!("    {:<22} {:>7.1} s", "total", total.as_secs_f64());
     }
+}
+
+/// Builds the programs as they are shipped, and puts them where the building of tests does not replace them.
+///
+/// Built together with the tests they would have the features that tests ask for: faults on purpose among them.
+fn build_services() -> anyhow::Result<PathBuf> {
+    let mut build = run::cargo();
+    build.args(["build", "--locked", "--bins"]);
+    build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+    run::run(&mut build)?;
+    let metadata = MetadataCommand::new().no_deps().exec().context("`cargo metadata` failed")?;
+    let built = metadata.target_directory.join("debug");
+    let services = built.join("services");
+    fs::create_dir_all(&services).with_context(|| format!("`{services}` could not be made"))?;
+    for program in PROGRAMS {
+        let to = services.join(program);
+        // One that still runs can't be written over, but it can be replaced.
+        fs::remove_file(&to).ok();
+        fs::copy(built.join(program), &to).with_context(|| format!("`{to}` could not be written"))?;
+    }
+    Ok(services.into_std_path_buf())
 }
 
 /// A cluster that goes away with this process: on success, on failure, and when it is interrupted.

@@ -138,7 +138,7 @@ pub fn tidy() -> anyhow::Result<()> {
         // A file that is deleted but not yet committed is still listed.
         let Ok(text) = fs::read_to_string(metadata.workspace_root.join(file)) else { continue };
         sources += 1;
-        problems.extend(source(&text).into_iter().map(|problem| format!("{file}: {problem}")));
+        problems.extend(source(file, &text).into_iter().map(|problem| format!("{file}: {problem}")));
     }
     ensure!(sources > 0, "no source files were found");
     if git(&["ls-files", "Cargo.lock"], metadata.workspace_root.as_str())?.trim().is_empty() {
@@ -200,9 +200,11 @@ fn inheritance(manifest: &str) -> Vec<String> {
 }
 
 /// What is wrong with a source file.
-fn source(text: &str) -> Vec<String> {
+fn source(file: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
-    if !text.starts_with("//!") {
+    // Unit tests are documented by what they test, whether beside it or in a file of their own.
+    let is_unit_tests = file.contains("/src/") && file.ends_with("/tests.rs");
+    if !is_unit_tests && !text.starts_with("//!") {
         problems.push("does not begin with its `//!` documentation".to_owned());
     }
     let lines = text.lines().count();
@@ -256,9 +258,11 @@ mod tests {
 
     #[test]
     fn sources() {
-        assert_eq!(source("//! What it is.\nfn main() {}\n"), Vec::<String>::new());
-        assert_eq!(source("fn main() {}\n").len(), 1);
-        assert_eq!(source(&format!("//! A\n    {}]\n", concat!("#[", "ignore"))).len(), 1);
-        assert_eq!(source(&format!("//! A\n{}", "\n".repeat(MAX_LINES))).len(), 1);
+        let bad = |file: &str, text: &str| source(file, text).len();
+        assert_eq!(bad("crates/a/src/lib.rs", "//! What it is.\nfn main() {}\n"), 0);
+        assert_eq!(bad("crates/a/src/lib.rs", "fn main() {}\n"), 1);
+        assert_eq!(bad("crates/a/src/lib/tests.rs", "use super::*;\n"), 0);
+        assert_eq!(bad("crates/a/src/lib.rs", &format!("//! A\n    {}]\n", concat!("#[", "ignore"))), 1);
+        assert_eq!(bad("crates/a/src/lib.rs", &format!("//! A\n{}", "\n".repeat(MAX_LINES))), 1);
     }
 }

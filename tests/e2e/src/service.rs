@@ -35,15 +35,17 @@ impl Role {
     }
 }
 
-/// The path of one of our binaries, built beside the tests.
+/// The path of one of our programs: where `HOOKSTREAM_TEST_BIN` says, else beside the tests.
 ///
 /// # Panics
 /// If it is not there.
 pub(crate) fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a process knows its program");
-    // target/<profile>/deps/<test>
-    let profile = test.parent().and_then(Path::parent).expect("cargo puts tests two levels deep");
-    let path = profile.join(name);
+    let dir = std::env::var_os("HOOKSTREAM_TEST_BIN").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a process knows its program");
+        // target/<profile>/deps/<test>
+        test.ancestors().nth(2).expect("cargo puts tests two levels deep").to_owned()
+    });
+    let path = dir.join(name);
     assert!(path.exists(), "`{}` is missing: run `cargo build --workspace --bins` first", path.display());
     path
 }
