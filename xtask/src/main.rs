@@ -6,7 +6,7 @@ mod tidy;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -223,11 +223,18 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
 }
 
 fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
-    let mut command: Command = run::cargo();
-    command.args(["test", "--release", "--package", "hookstream-testkit", "simulation", "--", "--nocapture"]);
-    match seed {
-        Some(seed) => command.env("HOOKSTREAM_SIM_SEED", seed.to_string()),
-        None => command.env("HOOKSTREAM_SIM_SEEDS", seeds.to_string()),
-    };
+    let (from, count) = seed.map_or((0, seeds), |seed| (seed, 1));
+    let mut command = run::cargo();
+    command.args([
+        "test",
+        "--release",
+        "--package",
+        "hookstream-testkit",
+        "--test",
+        "it",
+        "--",
+        "--nocapture",
+    ]);
+    command.env("HOOKSTREAM_SIM_SEED", from.to_string()).env("HOOKSTREAM_SIM_SEEDS", count.to_string());
     run::run(&mut command)
 }
