@@ -86,6 +86,9 @@ fn build_services() -> anyhow::Result<PathBuf> {
     let mut build = run::cargo();
     build.args(["build", "--locked", "--bins"]);
     build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+    // With it, foreign crates have the features that they have in the whole workspace, and OpenSSL and librdkafka are
+    // compiled once instead of twice.
+    build.args(["--package", "xtask"]);
     run::run(&mut build)?;
     let metadata = MetadataCommand::new().no_deps().exec().context("`cargo metadata` failed")?;
     let built = metadata.target_directory.join("debug");

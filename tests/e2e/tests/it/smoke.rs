@@ -49,12 +49,12 @@ fn an_event_becomes_a_signed_request_and_a_record() {
 fn bad_settings_exit_64_with_every_problem() {
     let stack = Stack::new("settings");
     for role in Role::ALL {
-        let wrong = [("SECRETS__KEY", "short"), ("TOPICS__PARTITIONS", "0"), ("NO__SUCH", "1")];
+        let wrong = [("SECRETS__KEY", "short"), ("TOPICS__PARTITIONS", "0"), ("NOSUCH__KEY", "1")];
         let mut service = stack.launch(role, &wrong);
         let status = hookstream_e2e::wait_for("it exits", SOON, || service.exited());
         assert_eq!(status.code(), Some(64), "{role:?}");
         let log = service.log();
-        for part in ["secrets.key", "topics.partitions", "no"] {
+        for part in ["secrets.key", "topics.partitions", "nosuch"] {
             assert!(log.to_lowercase().contains(part), "`{part}` is not named:\n{log}");
         }
     }
