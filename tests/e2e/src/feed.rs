@@ -34,7 +34,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn start(kafka: &Kafka, topic: &str, per_second: usize) -> Self {
+    /// Produces events of type `order.created`, numbered from 0, until it is told to finish.
+    #[must_use]
+    pub fn start(kafka: &Kafka, topic: &str, per_second: usize) -> Self {
         let (kcat, stdin) = kafka.producer(topic, CLOUDEVENTS);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod graceful;
+mod harness;
 mod kill;
 mod load;
 mod retry;
