@@ -28,6 +28,6 @@ pub use http::Metrics;
 pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;
 pub use proxy::Proxy;
-pub use service::{Role, Service};
+pub use service::{Role, Service, free_address};
 pub use stack::{Outcome, Shape, Stack};
 pub use wait::{SOON, wait_for, wait_until};

@@ -1,8 +1,10 @@
 //! A broker's front door that opens when the test says so.
 
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
+
+use crate::service::free_address;
 
 /// An address at which, until [`Proxy::open`], nobody listens.
 #[derive(Debug)]
@@ -15,8 +17,7 @@ impl Proxy {
     /// If the machine has no port left.
     #[must_use]
     pub fn closed() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        Self { addr: listener.local_addr().expect("a bound socket has an address") }
+        Self { addr: free_address() }
     }
 
     #[must_use]

@@ -51,26 +51,33 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 }
 
 /// A port that was free a moment ago.
-pub(crate) fn free_address() -> SocketAddr {
+///
+/// # Panics
+/// If the machine has none left.
+#[must_use]
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address")
 }
 
-/// A running service. It is killed when dropped.
+/// A running service, or a command that runs on and on. It is killed when dropped.
 #[derive(Debug)]
 pub struct Service {
-    pub role: Role,
+    /// The program with its first argument, for messages.
+    pub name: String,
     child: Child,
     ops: SocketAddr,
     log: PathBuf,
 }
 
 impl Service {
-    /// Starts a service; all of its settings come through `env`.
-    pub(crate) fn start(role: Role, log: PathBuf, env: &[(String, String)]) -> Self {
+    /// Starts a program; all of its settings come through `env`.
+    pub(crate) fn start(program: &str, args: &[&str], log: PathBuf, env: &[(String, String)]) -> Self {
+        let name = [program].into_iter().chain(args.first().copied()).collect::<Vec<_>>().join(" ");
         let ops = free_address();
         let out = File::options().create(true).append(true).open(&log).expect("a log file can be written");
-        let child = Command::new(binary(role.binary()))
+        let child = Command::new(binary(program))
+            .args(args)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -79,8 +86,8 @@ impl Service {
             .stdout(out.try_clone().expect("a file handle can be copied"))
             .stderr(out)
             .spawn()
-            .unwrap_or_else(|error| panic!("`{}` could not be started: {error}", role.binary()));
-        Self { role, child, ops, log }
+            .unwrap_or_else(|error| panic!("`{name}` could not be started: {error}"));
+        Self { name, child, ops, log }
     }
 
     #[must_use]
@@ -89,7 +96,7 @@ impl Service {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(self.pid(), signal).unwrap_or_else(|error| panic!("no {signal} to {:?}: {error}", self.role));
+        kill(self.pid(), signal).unwrap_or_else(|error| panic!("no {signal} to {}: {error}", self.name));
     }
 
     /// Waits until `/readyz` says so.
@@ -98,10 +105,10 @@ impl Service {
     /// If it ends before, or doesn't get ready in time.
     #[track_caller]
     pub fn wait_ready(&mut self) {
-        let what = format!("{:?} is ready", self.role);
+        let what = format!("{} is ready", self.name);
         wait_until(&what, SOON, || {
             if let Some(status) = self.exited() {
-                panic!("{:?} ended before it was ready: {status}\n{}", self.role, self.log_tail());
+                panic!("{} ended before it was ready: {status}\n{}", self.name, self.log_tail());
             }
             self.is_ready()
         });
@@ -130,7 +137,7 @@ impl Service {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let answer = http::get(self.ops, "/metrics").filter(|(status, _)| *status == 200);
-        let (_, text) = answer.unwrap_or_else(|| panic!("{:?} gives no metrics", self.role));
+        let (_, text) = answer.unwrap_or_else(|| panic!("{} gives no metrics", self.name));
         Metrics::parse(&text)
     }
 
@@ -146,9 +153,9 @@ impl Service {
     #[track_caller]
     pub fn terminate(mut self, timeout: Duration) {
         self.signal(Signal::SIGTERM);
-        let what = format!("{:?} ends after SIGTERM", self.role);
+        let what = format!("{} ends after SIGTERM", self.name);
         let status = wait_for(&what, timeout, || self.exited());
-        assert!(status.success(), "{:?} ended with {status}\n{}", self.role, self.log_tail());
+        assert!(status.success(), "{} ended with {status}\n{}", self.name, self.log_tail());
     }
 
     /// SIGKILL.

@@ -115,6 +115,12 @@ impl Stack {
         format!("{}.{name}", self.namespace)
     }
 
+    /// A path in a directory that goes away with the stack.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
     /// Settings that all programs get.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
@@ -155,13 +161,23 @@ impl Stack {
     /// Starts a service with further settings (`SENDER__USER_AGENT`), and doesn't wait.
     #[must_use]
     pub fn launch(&self, role: Role, settings: &[(&str, &str)]) -> Service {
+        self.spawn(role.binary(), &[], settings)
+    }
+
+    /// Starts a command that runs until it is told to stop, and doesn't wait.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Service {
+        self.spawn("hookstream", args, &[])
+    }
+
+    fn spawn(&self, program: &str, args: &[&str], settings: &[(&str, &str)]) -> Service {
         let mut env = self.env();
         // The last one counts.
         env.extend(settings.iter().map(|(name, value)| (format!("HOOKSTREAM__{name}"), (*value).to_owned())));
         let mut logs = self.logs.borrow_mut();
-        let log = self.dir.join(format!("{}-{}.log", logs.len(), role.binary()));
+        let log = self.dir.join(format!("{}-{program}.log", logs.len()));
         logs.push(log.clone());
-        Service::start(role, log, &env)
+        Service::start(program, args, log, &env)
     }
 
     /// One of each service, ready.

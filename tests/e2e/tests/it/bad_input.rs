@@ -114,12 +114,12 @@ fn a_broker_that_is_down_at_the_start() {
     let address = door.addr().to_string();
     let mut services = Role::ALL.map(|role| stack.launch(role, &[("KAFKA__BOOTSTRAP_SERVERS", &address)]));
     for service in &mut services {
-        let role = service.role;
-        wait_until(&format!("{role:?} is live and names the broker"), SOON, || {
-            assert!(service.exited().is_none(), "{role:?} gave up:\n{}", service.log_tail());
+        let name = service.name.clone();
+        wait_until(&format!("{name} is live and names the broker"), SOON, || {
+            assert!(service.exited().is_none(), "{name} gave up:\n{}", service.log_tail());
             service.is_live() && service.log().contains(&address)
         });
-        assert!(!service.is_ready(), "{role:?} can't be ready");
+        assert!(!service.is_ready(), "{name} can't be ready");
     }
     door.open(stack.kafka.address());
     for service in &mut services {

@@ -5,6 +5,7 @@ mod graceful;
 mod harness;
 mod kill;
 mod load;
+mod quickstart;
 mod retry;
 mod smoke;
 mod stop;

@@ -40,7 +40,7 @@ fn an_event_becomes_a_signed_request_and_a_record() {
     for service in &services {
         let metrics = service.metrics();
         let ours = metrics.names().filter(|name| name.starts_with("hookstream_")).count();
-        assert!(ours > 3, "{:?} has {ours} metrics of its own", service.role);
+        assert!(ours > 3, "{} has {ours} metrics of its own", service.name);
         assert!(service.is_live());
     }
 }
