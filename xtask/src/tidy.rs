@@ -242,7 +242,8 @@ mod tests {
         for (index, (name, allowed)) in EDGES.iter().enumerate() {
             for used in *allowed {
                 let place = EDGES.iter().position(|(known, _)| known == used).unwrap();
-                assert!(place < index || *used == "xtask", "{name} uses {used}, which stands below it");
+                // Cargo itself sees to it that no crate uses itself.
+                assert!(place <= index || *used == "xtask", "{name} uses {used}, which stands below it");
             }
         }
     }
