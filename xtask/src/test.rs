@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use cargo_metadata::MetadataCommand;
 use xtask::kafka::{Cluster, Spec};
 
+use crate::run::Counts;
 use crate::{run, tidy};
 
 /// Brokers of the tests' own cluster: enough that one can die and writes to all replicas still count.
@@ -27,6 +28,7 @@ pub fn test(quick: bool) -> anyhow::Result<()> {
 #[derive(Debug, Default)]
 struct Steps {
     done: Vec<(&'static str, Duration, bool)>,
+    counts: Counts,
 }
 
 impl Steps {
@@ -37,22 +39,25 @@ impl Steps {
             let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
             run::run(run::cargo().args(args))
         })?;
-        let mut tests = run::cargo();
-        tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         if quick {
-            tests.args(["--exclude", "hookstream-e2e"]);
-            tests.env_remove("HOOKSTREAM_TEST_KAFKA").env_remove("HOOKSTREAM_TEST_KAFKA_DIR");
-            return self.step("tests without kafka", || run::run(&mut tests));
+            let mut counts = Counts::default();
+            let result = self.step("tests without kafka", || without_kafka(&mut counts));
+            self.counts = counts;
+            return result;
         }
         let services = self.step("build services", build_services)?;
         self.step("build tests", || {
             run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
         })?;
         let kafka = self.step("kafka up", || TestKafka::start(BROKERS))?;
+        let mut tests = run::cargo();
+        tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         tests.env("HOOKSTREAM_TEST_BIN", services);
         tests.env("HOOKSTREAM_TEST_KAFKA", kafka.cluster.bootstrap_servers());
         tests.env("HOOKSTREAM_TEST_KAFKA_DIR", kafka.cluster.dir());
-        let result = self.step("tests", || run::run(&mut tests));
+        let mut counts = Counts::default();
+        let result = self.step("tests", || run::run_tests(&mut tests, &mut counts));
+        self.counts = counts;
         self.step("kafka down", || {
             drop(kafka);
             Ok(())
@@ -75,8 +80,17 @@ impl Steps {
             println!("    {name:<22} {:>7.1} s  {mark}", took.as_secs_f64());
         }
         let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
-        println!("    {:<22} {:>7.1} s", "total", total.as_secs_f64());
+        println!("    {:<22} {:>7.1} s\n", "total", total.as_secs_f64());
+        let Counts { passed, failed, skipped } = self.counts;
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
     }
+}
+
+/// Unit and property tests of all crates, and the integration tests of those that need no Kafka.
+fn without_kafka(counts: &mut Counts) -> anyhow::Result<()> {
+    let tests = ["test", "--workspace", "--locked", "--no-fail-fast", "--exclude", "hookstream-e2e"];
+    run::run_tests(run::cargo().args(tests).args(["--lib", "--bins"]), counts)?;
+    run::run_tests(run::cargo().args(tests).args(["--exclude", "hookstream-log", "--test", "*"]), counts)
 }
 
 /// Builds the programs as they are shipped, and puts them where the building of tests does not replace them.
