@@ -1,1 +1,39 @@
-//! The only crate that dials customers: reqwest, deadline, caps
+//! The only crate that dials customers: one client per core, one deadline per exchange, caps on what comes back.
+//!
+//! An endpoint is hostile until proven otherwise, so a [`Client`]
+//! - never follows a redirect, takes no proxy from the environment, keeps no cookies, negotiates no
+//!   authentication, inflates nothing (`accept-encoding: identity`) and speaks HTTP/1.1 only;
+//! - has one deadline over everything: name resolution, connecting, TLS, request, headers and body;
+//! - reads at most [`MAX_RESPONSE_BODY_BYTES`] of a body. **The status decides**: once it is there, a body that is
+//!   longer, slower than the deadline or broken off makes the response `truncated`, not a failure;
+//! - refuses a head that is larger than [`MAX_RESPONSE_HEADER_BYTES`], has more than 100 headers, folded lines, or
+//!   both `content-length` and `transfer-encoding` (it might be smuggling another response);
+//! - uses a connection again only after the last response on it was read to its end and nothing followed it.
+//!
+//! While a head arrives, HTTP/1.1 parsing buffers up to 408 KiB of it; reqwest has no setting for that. It is
+//! freed when the exchange ends, and the deadline bounds how long that takes.
+//!
+//! # Addresses
+//! Every address passes the [`guard`] before it is dialled, those of names after resolution and literals before
+//! the request is sent. It admits all addresses of `http` and `https` URLs; [`EgressSettings`] carries what an
+//! operator allows beyond the public Internet to that one place.
+//!
+//! # Connections
+//! Idle connections are kept per scheme, host and port. Accounts that deliver to the same host share them, which
+//! is sound only because no response outlives its exchange on a connection; the guard's pool key holds account
+//! and address as well.
+//!
+//! [`MAX_RESPONSE_BODY_BYTES`]: hookstream_types::limits::MAX_RESPONSE_BODY_BYTES
+//! [`MAX_RESPONSE_HEADER_BYTES`]: hookstream_types::limits::MAX_RESPONSE_HEADER_BYTES
+
+mod client;
+mod dial;
+mod failure;
+pub mod guard;
+mod tls;
+
+pub use client::{Client, ClientError};
+pub use guard::EgressSettings;
+
+#[cfg(test)]
+mod tests;

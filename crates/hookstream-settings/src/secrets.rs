@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hookstream_types::{Secret, SecretString};
+use hookstream_types::SecretString;
 use serde::{Deserialize, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -25,11 +25,11 @@ pub struct Secrets {
 const KEY_BYTES: usize = 32;
 
 impl Secrets {
-    /// The 32 bytes of the key-encryption key; reads the file if that is where it is.
+    /// The key-encryption key, 32 bytes as base64 text; reads the file if that is where it is.
     ///
     /// # Errors
     /// A [`Problem`] if there is no key, or two, or one that is none.
-    pub fn key_encryption_key(&self) -> Result<Secret, Problem> {
+    pub fn key_encryption_key(&self) -> Result<SecretString, Problem> {
         const WAY_OUT: &str = "`openssl rand -base64 32` makes one";
         let (key, text) = match (&self.key, &self.key_file) {
             (Some(_), Some(file)) => {
@@ -49,21 +49,13 @@ impl Secrets {
                 ("secrets.key_file", Zeroizing::new(text))
             }
         };
-        match STANDARD.decode(text.trim()) {
-            Ok(bytes) if bytes.len() == KEY_BYTES => Ok(Secret::new(bytes)),
-            Ok(bytes) => {
-                let length = bytes.len();
-                drop(Zeroizing::new(bytes));
-                Err(Problem::new(
-                    key,
-                    format!("must be {KEY_BYTES} bytes in base64, and has {length}; {WAY_OUT}"),
-                ))
-            }
-            Err(_) => Err(Problem::new(
-                key,
-                format!("must be {KEY_BYTES} bytes in base64, and is no base64; {WAY_OUT}"),
-            )),
-        }
+        let trimmed = text.trim();
+        let why = match STANDARD.decode(trimmed).map(Zeroizing::new) {
+            Ok(bytes) if bytes.len() == KEY_BYTES => return Ok(SecretString::new(trimmed.to_owned())),
+            Ok(bytes) => format!("it has {}", bytes.len()),
+            Err(_) => "it is no base64".to_owned(),
+        };
+        Err(Problem::new(key, format!("must be {KEY_BYTES} bytes in base64, and {why}; {WAY_OUT}")))
     }
 }
 

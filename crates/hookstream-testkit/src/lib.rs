@@ -1,1 +1,2 @@
 //! Simulated log, scripted receivers, builders and the contract suite
+pub mod receiver;

@@ -135,8 +135,12 @@ fn one_value_each() {
         ("SHUTDOWN__GRACE", "2h", "must be 1s to 1h"),
         ("LOG__LEVEL", "info,hookstream_log=debug", ""),
         ("LOG__LEVEL", "info,=debug", "must be error, warn"),
-        ("SECRETS__KEY", "AAAA", "`secrets.key` (in the environment): must be 32 bytes in base64, and has 3"),
-        ("SECRETS__KEY", "hunter2!", "is no base64"),
+        (
+            "SECRETS__KEY",
+            "AAAA",
+            "`secrets.key` (in the environment): must be 32 bytes in base64, and it has 3",
+        ),
+        ("SECRETS__KEY", "hunter2!", "it is no base64"),
         ("SECRETS__KEY", "", "`secrets.key`: not given, and neither is `secrets.key_file`"),
     ] {
         let mut variables = env(&[]);
@@ -171,6 +175,6 @@ fn the_key_can_come_from_a_file_and_commands_need_none() {
     let path = file.path().display().to_string();
     let variables = Map::from_iter([("HOOKSTREAM__SECRETS__KEY_FILE".to_owned(), path)]);
     let settings = Settings::load(None, variables).unwrap();
-    assert_eq!(settings.secrets.key_encryption_key().unwrap().expose(), b"01234567890123456789012345678901");
+    assert_eq!(settings.secrets.key_encryption_key().unwrap().expose(), KEY);
     assert!(Settings::load_without_key(None, Map::new()).is_ok());
 }

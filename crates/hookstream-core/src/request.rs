@@ -1,0 +1,254 @@
+//! The request that carries a job to its endpoint.
+//!
+//! The body is an envelope around the event's data, whose bytes are copied and never parsed:
+//!
+//! - JSON (no content type, `application/json`, `text/json`, `…+json`):
+//!   `{"type":…,"timestamp":…,"data":<the bytes>}`; empty data is `null`. Whoever made the event vouches that the
+//!   bytes are JSON.
+//! - text (`text/…`, `application/xml`, `…+xml`) in UTF-8: `{"type":…,"timestamp":…,"datacontenttype":…,"data":"…"}`.
+//! - anything else: `{"type":…,"timestamp":…,"datacontenttype":…,"data_base64":"…"}`, the names of the CloudEvents
+//!   JSON format.
+//!
+//! GET and DELETE have no body; what is signed is then the empty body. Headers go out in a fixed order: signature
+//! profile, user agent, content type, the webhook's own.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hookstream_types::UnixMillis;
+
+use crate::config::Webhook;
+use crate::event::EventAttributes;
+use crate::exchange::{Method, Request};
+use crate::job::Job;
+use crate::signing::{Profile, SigningKey};
+
+/// Longest name of a webhook's own header.
+pub const MAX_HEADER_NAME_BYTES: usize = 256;
+/// Longest value of a webhook's own header.
+pub const MAX_HEADER_VALUE_BYTES: usize = 4096;
+
+/// Why no request can be made of a job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsendable {
+    #[error("the webhook has no signing secret, and nothing is sent unsigned; add one")]
+    NoSecret,
+    #[error("the webhook's header `{name}` can't be sent; change or remove it")]
+    Header {
+        /// Made printable.
+        name: String,
+        #[source]
+        source: BadHeader,
+    },
+}
+
+/// Why a webhook may not have a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadHeader {
+    #[error("a header's name has 1 to 256 of the characters `A-Z a-z 0-9 - _`")]
+    Name,
+    #[error(
+        "the name is reserved: hookstream or the HTTP connection sets it, or it opens doors that are not the webhook's"
+    )]
+    Reserved,
+    #[error("a header's value has at most 4096 visible ASCII characters and spaces")]
+    Value,
+}
+
+/// Names that a webhook can't set, lower case and sorted: framing and hop-by-hop headers (RFC 9110 §7.6.1), what
+/// hookstream sets itself, what receivers trust proxies for, and the headers that unlock cloud metadata services.
+const RESERVED: &[&str] = &[
+    "accept-encoding",
+    "alt-svc",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "metadata",
+    "metadata-flavor",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-google-metadata-request",
+    "x-real-ip",
+];
+
+/// The same for whole families of names.
+const RESERVED_PREFIXES: &[&str] = &["webhook-", "x-forwarded-", "x-aws-ec2-metadata-token"];
+
+/// Whether a webhook may have this header; the name's case doesn't matter.
+///
+/// # Errors
+/// [`BadHeader`] says why not.
+pub fn check_header(name: &str, value: &str) -> Result<(), BadHeader> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !(1..=MAX_HEADER_NAME_BYTES).contains(&name.len()) || !name.bytes().all(is_token) {
+        return Err(BadHeader::Name);
+    }
+    let reserved = RESERVED.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let in_family = RESERVED_PREFIXES
+        .iter()
+        .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)));
+    if reserved || in_family {
+        return Err(BadHeader::Reserved);
+    }
+    if value.len() > MAX_HEADER_VALUE_BYTES || !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(BadHeader::Value);
+    }
+    Ok(())
+}
+
+/// A webhook made ready for many requests: its headers checked and its signing keys set up once.
+///
+/// Made anew when the webhook's revision changes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    webhook: Arc<Webhook>,
+    profile: Profile,
+    keys: Vec<SigningKey>,
+}
+
+impl Prepared {
+    /// # Errors
+    /// [`Unsendable`] if no request can be made for this webhook.
+    pub fn new(webhook: Arc<Webhook>) -> Result<Self, Unsendable> {
+        if webhook.secrets.is_empty() {
+            return Err(Unsendable::NoSecret);
+        }
+        for (name, value) in &webhook.headers {
+            check_header(name, value).map_err(|source| Unsendable::Header {
+                name: name.escape_default().take(MAX_HEADER_NAME_BYTES).collect(),
+                source,
+            })?;
+        }
+        let keys = webhook.secrets.iter().map(SigningKey::new).collect();
+        Ok(Self { webhook, profile: Profile::default(), keys })
+    }
+
+    #[must_use]
+    pub fn webhook(&self) -> &Arc<Webhook> {
+        &self.webhook
+    }
+
+    /// The request for `job`, signed for the time `now`.
+    #[must_use]
+    pub fn request(&self, job: &Job, now: UnixMillis, user_agent: &str) -> Request {
+        let webhook = &*self.webhook;
+        let has_body = match webhook.method {
+            Method::Post | Method::Put | Method::Patch => true,
+            Method::Delete | Method::Get => false,
+        };
+        let body = if has_body { Bytes::from(envelope(&job.event, &job.data)) } else { Bytes::new() };
+        let id = job.state.delivery.to_string();
+        let signature = self.profile.headers(&self.keys, &id, now.0.div_euclid(1000), &body);
+        let mut headers = Vec::with_capacity(signature.len() + 2 + webhook.headers.len());
+        headers.extend(signature.map(|(name, value)| (name.to_owned(), value)));
+        headers.push(("user-agent".to_owned(), user_agent.to_owned()));
+        if has_body {
+            headers.push(("content-type".to_owned(), webhook.content_type.clone()));
+        }
+        headers.extend_from_slice(&webhook.headers);
+        Request { method: webhook.method, url: webhook.url.clone(), headers, body, deadline: webhook.timeout }
+    }
+}
+
+/// One request for a webhook that is not kept [`Prepared`].
+///
+/// # Errors
+/// [`Unsendable`] if no request can be made for this webhook.
+pub fn build(webhook: &Webhook, job: &Job, now: UnixMillis, user_agent: &str) -> Result<Request, Unsendable> {
+    Ok(Prepared::new(Arc::new(webhook.clone()))?.request(job, now, user_agent))
+}
+
+/// How data stands in the envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DataForm {
+    Json,
+    Text,
+    Binary,
+}
+
+impl DataForm {
+    /// By what the producer declared, never by the look of the bytes: the same event type always has the same form,
+    /// but for text that isn't UTF-8.
+    fn of(content_type: Option<&str>, data: &[u8]) -> Self {
+        let Some(content_type) = content_type else { return Self::Json };
+        let media = content_type.split(';').next().unwrap_or_default().trim();
+        let ends = |suffix: &str| {
+            media
+                .len()
+                .checked_sub(suffix.len())
+                .and_then(|at| media.get(at..))
+                .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+        };
+        let is = |name: &str| media.eq_ignore_ascii_case(name);
+        if media.is_empty() || is("application/json") || is("text/json") || ends("+json") {
+            Self::Json
+        } else if (is("application/xml")
+            || ends("+xml")
+            || media.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")))
+            && std::str::from_utf8(data).is_ok()
+        {
+            Self::Text
+        } else {
+            Self::Binary
+        }
+    }
+}
+
+/// The default body.
+fn envelope(event: &EventAttributes, data: &[u8]) -> Vec<u8> {
+    /// Names, quotes, commas and braces.
+    const FRAME: usize = 96;
+    let content_type = event.content_type.as_deref();
+    let form = DataForm::of(content_type, data);
+    let data_bytes = if form == DataForm::Binary { data.len().div_ceil(3) * 4 } else { data.len() };
+    let mut out = Vec::with_capacity(
+        FRAME + event.event_type.len() + event.time.len() + content_type.map_or(0, str::len) + data_bytes,
+    );
+    out.extend_from_slice(br#"{"type":"#);
+    push_json_string(&mut out, &event.event_type);
+    out.extend_from_slice(br#","timestamp":"#);
+    push_json_string(&mut out, &event.time);
+    if form != DataForm::Json {
+        out.extend_from_slice(br#","datacontenttype":"#);
+        push_json_string(&mut out, content_type.unwrap_or_default());
+    }
+    match form {
+        DataForm::Json => {
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(if data.is_empty() { b"null" } else { data });
+        }
+        DataForm::Text => {
+            out.extend_from_slice(br#","data":"#);
+            push_json_string(&mut out, &String::from_utf8_lossy(data));
+        }
+        DataForm::Binary => {
+            out.extend_from_slice(br#","data_base64":""#);
+            out.extend_from_slice(STANDARD.encode(data).as_bytes());
+            out.push(b'"');
+        }
+    }
+    out.push(b'}');
+    out
+}
+
+fn push_json_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string is JSON, and a vector takes all bytes");
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,193 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookstream_types::{AccountUid, DeliveryId, EventId, Generation, Offset, Secret, UnixMillis, WebhookId};
+use uuid::Uuid;
+
+use super::*;
+use crate::config::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, WebhookState};
+use crate::job::JobState;
+use crate::schedule::RetrySchedule;
+use crate::signing;
+
+pub(crate) fn webhook() -> Webhook {
+    Webhook {
+        id: WebhookId(Uuid::from_u128(1)),
+        account: AccountUid(Uuid::from_u128(2)),
+        name: "orders".to_owned(),
+        state: WebhookState::Published,
+        disabled_reason: None,
+        source: None,
+        event_types: vec!["*".to_owned()],
+        url: "https://example.com/hook?token=t".to_owned(),
+        method: Method::Post,
+        content_type: "application/json".to_owned(),
+        headers: vec![("authorization".to_owned(), "Bearer s3cr3t-token".to_owned())],
+        secrets: vec![Secret::new((1..=32).collect())],
+        retry: RetrySchedule::default(),
+        give_up_on: Vec::new(),
+        timeout: DEFAULT_TIMEOUT,
+        rate: None,
+        concurrency: DEFAULT_CONCURRENCY,
+        log_only_errors: false,
+        revision: 1,
+    }
+}
+
+fn job(content_type: Option<&str>, data: &[u8]) -> Job {
+    let event = EventAttributes {
+        event: EventId(Uuid::from_u128(3)),
+        account: AccountUid(Uuid::from_u128(2)),
+        source: "shop".to_owned(),
+        id: "1".to_owned(),
+        ce_source: "/shop".to_owned(),
+        event_type: "order.\"paid\"".to_owned(),
+        subject: None,
+        time: "2026-11-22T14:00:00Z".to_owned(),
+        content_type: content_type.map(str::to_owned),
+        extensions: Vec::new(),
+        produced_at: UnixMillis(0),
+    };
+    let state = JobState {
+        delivery: DeliveryId(Uuid::from_u128(4)),
+        webhook: WebhookId(Uuid::from_u128(1)),
+        generation: Generation::default(),
+        attempts: 0,
+        config: Offset(0),
+        due: None,
+        first_attempt_at: None,
+        deferred_ms: 0,
+        decided: None,
+    };
+    Job { state, event: Arc::new(event), data: Bytes::copy_from_slice(data) }
+}
+
+const NOW: UnixMillis = UnixMillis(1_795_356_000_999);
+
+#[test]
+fn the_default_request() {
+    let request = build(&webhook(), &job(None, br#"{ "n": 1.10 }"#), NOW, "hookstream/0.1.0").unwrap();
+    let body = br#"{"type":"order.\"paid\"","timestamp":"2026-11-22T14:00:00Z","data":{ "n": 1.10 }}"#;
+    assert_eq!(request.body, body.as_slice());
+    assert_eq!(request.deadline, Duration::from_secs(15));
+    let id = "00000000-0000-0000-0000-000000000004";
+    let signature = signing::sign_v1(&webhook().secrets[0], id, 1_795_356_000, body);
+    let headers: Vec<_> =
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(
+        headers,
+        [
+            ("webhook-id", id),
+            ("webhook-timestamp", "1795356000"),
+            ("webhook-signature", signature.as_str()),
+            ("user-agent", "hookstream/0.1.0"),
+            ("content-type", "application/json"),
+            ("authorization", "Bearer s3cr3t-token"),
+        ]
+    );
+}
+
+#[test]
+fn data_has_the_form_of_its_content_type() {
+    let tail = |content_type: Option<&str>, data: &[u8]| {
+        let request = build(&webhook(), &job(content_type, data), NOW, "x").unwrap();
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
+        let _: serde_json::Value = serde_json::from_str(&body).unwrap();
+        body.split_once(r#"00Z","#).unwrap().1.to_owned()
+    };
+    assert_eq!(tail(None, b""), r#""data":null}"#);
+    assert_eq!(tail(Some("application/json; charset=utf-8"), b"[1]"), r#""data":[1]}"#);
+    assert_eq!(tail(Some("Application/Vnd.Shop+JSON"), b"1"), r#""data":1}"#);
+    assert_eq!(
+        tail(Some("text/plain"), "a\"ä".as_bytes()),
+        r#""datacontenttype":"text/plain","data":"a\"ä"}"#
+    );
+    assert_eq!(tail(Some("text/plain"), b"\xff"), r#""datacontenttype":"text/plain","data_base64":"/w=="}"#);
+    assert_eq!(
+        tail(Some("application/soap+xml"), b"<a/>"),
+        r#""datacontenttype":"application/soap+xml","data":"<a/>"}"#
+    );
+    assert_eq!(tail(Some("image/png"), b"abc"), r#""datacontenttype":"image/png","data_base64":"YWJj"}"#);
+    assert_eq!(tail(Some("äöü"), b""), r#""datacontenttype":"äöü","data_base64":""}"#);
+}
+
+#[test]
+fn get_and_delete_have_no_body() {
+    for method in [Method::Get, Method::Delete] {
+        let request = build(&Webhook { method, ..webhook() }, &job(None, b"{}"), NOW, "x").unwrap();
+        assert!(request.body.is_empty());
+        assert!(request.headers.iter().all(|(name, _)| name != "content-type"));
+        let signature = signing::sign_v1(&webhook().secrets[0], &request.headers[0].1, 1_795_356_000, b"");
+        assert_eq!(request.headers[2].1, signature);
+    }
+}
+
+#[test]
+fn nothing_is_sent_unsigned_or_with_a_reserved_header() {
+    let of = |webhook: Webhook| build(&webhook, &job(None, b"{}"), NOW, "x").unwrap_err();
+    assert_eq!(of(Webhook { secrets: Vec::new(), ..webhook() }), Unsendable::NoSecret);
+    let headers = vec![("Host\n".to_owned(), "x".to_owned())];
+    let error = of(Webhook { headers, ..webhook() });
+    assert_eq!(error, Unsendable::Header { name: "Host\\n".to_owned(), source: BadHeader::Name });
+}
+
+#[test]
+fn headers_that_a_webhook_may_not_have() {
+    for name in [
+        "Host",
+        "host",
+        "Transfer-Encoding",
+        "transfer-encoding",
+        "Connection",
+        "TE",
+        "Upgrade",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "Content-Encoding",
+        "Content-Length",
+        "User-Agent",
+        "webhook-signature",
+        "Webhook-Signature",
+        "webhook-id",
+        "X-Forwarded-For",
+        "Forwarded",
+        "Metadata-Flavor",
+        "X-aws-ec2-metadata-token",
+        "X-aws-ec2-metadata-token-ttl-seconds",
+        "Metadata",
+        "X-Google-Metadata-Request",
+        "Expect",
+        "Trailer",
+        "Keep-Alive",
+    ] {
+        assert_eq!(check_header(name, "1"), Err(BadHeader::Reserved), "{name}");
+    }
+    for name in ["", "X\r\nInjected", "X\0", "X-é", ":authority", "X Y", "X:", "X\t", "\u{ff28}ost"] {
+        assert_eq!(check_header(name, "1"), Err(BadHeader::Name), "{name:?}");
+    }
+    for name in ["Authorization", "X-Api-Key", "X_Under", "cookie", "hostess"] {
+        assert_eq!(check_header(name, "1"), Ok(()), "{name}");
+    }
+    let long = "x".repeat(4097);
+    for value in [
+        "a\r\nX-Injected: 1",
+        "a\nb",
+        "a\rb",
+        "a\0b",
+        "a\u{b}b",
+        "a\u{7f}b",
+        "v\u{10a}",
+        "v\u{560d}\u{560a}",
+        &long,
+    ] {
+        assert_eq!(check_header("x", value), Err(BadHeader::Value), "{value:?}");
+    }
+    for value in ["", "%0d%0aX: 1", "Bearer a b", &long[1..]] {
+        assert_eq!(check_header("x", value), Ok(()), "{value:?}");
+    }
+}
+
+#[test]
+fn every_reserved_name_is_written_as_it_is_compared() {
+    assert!(RESERVED.is_sorted() && RESERVED.iter().all(|name| name.to_ascii_lowercase() == *name));
+}

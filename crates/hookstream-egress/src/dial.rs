@@ -1,0 +1,225 @@
+//! How a connection comes about, and how long each part of that took.
+//!
+//! The HTTP client connects on its own account: for an exchange that finds no idle connection, and in the
+//! background when an idle one turns up meanwhile. So an exchange's [`Recorder`] is found by task-local: whoever
+//! connects while the exchange is polled connects for it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hookstream_core::exchange::Timings;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::guard::Guard;
+
+tokio::task_local! {
+    /// The exchange that is being polled.
+    static EXCHANGE: Arc<Recorder>;
+    /// The exchange that a connection is being made for, also in the background.
+    static DIALLING: Arc<Recorder>;
+}
+
+/// Takes the times of one exchange.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    started: Instant,
+    marks: Mutex<Marks>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    dialling: Option<Instant>,
+    resolving: Option<Instant>,
+    resolved: Option<Instant>,
+    tls: Option<Instant>,
+    /// A connection was made, and by this exchange rather than in the background.
+    connected: Option<Instant>,
+    first_byte: Option<Instant>,
+}
+
+/// How far an exchange came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Resolve,
+    Connect,
+    Handshake,
+    Answer,
+}
+
+impl Recorder {
+    pub(crate) fn start() -> Arc<Self> {
+        Arc::new(Self { started: Instant::now(), marks: Mutex::default() })
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Runs an exchange so that connections made for it are timed here.
+    pub(crate) async fn record<F: Future>(self: &Arc<Self>, exchange: F) -> F::Output {
+        EXCHANGE.scope(Arc::clone(self), exchange).await
+    }
+
+    pub(crate) fn first_byte(&self) {
+        self.mark(|marks| &mut marks.first_byte);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.marks() {
+            Marks { dialling: None, .. } | Marks { connected: Some(_), .. } => Phase::Answer,
+            Marks { tls: Some(_), .. } => Phase::Handshake,
+            Marks { resolving: Some(_), resolved: None, .. } => Phase::Resolve,
+            Marks { .. } => Phase::Connect,
+        }
+    }
+
+    pub(crate) fn timings(&self) -> Timings {
+        let marks = self.marks();
+        let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
+        let mut timings = Timings {
+            first_byte: between(Some(self.started), marks.first_byte),
+            total: self.started.elapsed(),
+            ..Timings::default()
+        };
+        // With an answer but no connection of its own, the exchange used an idle one.
+        if marks.connected.is_some() || marks.first_byte.is_none() {
+            timings.dns = between(marks.resolving, marks.resolved);
+            timings.connect = between(marks.resolved.or(marks.dialling), marks.tls.or(marks.connected));
+            timings.tls = between(marks.tls, marks.connected);
+        }
+        timings
+    }
+
+    fn marks(&self) -> Marks {
+        *self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first time counts.
+    fn mark(&self, which: impl FnOnce(&mut Marks) -> &mut Option<Instant>) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        which(&mut marks).get_or_insert_with(Instant::now);
+    }
+}
+
+/// A TLS handshake begins on a connection that now stands.
+pub(crate) fn handshake_begins() {
+    // Outside of an exchange nobody wants to know.
+    drop(DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)));
+}
+
+// === the connector's layer ===
+
+/// Puts [`Timed`] around the connector.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimedLayer;
+
+impl<S> Layer<S> for TimedLayer {
+    type Service = Timed<S>;
+
+    fn layer(&self, inner: S) -> Timed<S> {
+        Timed { inner }
+    }
+}
+
+/// A connector that notes when it began and ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed<S> {
+    inner: S,
+}
+
+impl<S, R> Service<R> for Timed<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Dialling<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: R) -> Self::Future {
+        let recorder = EXCHANGE.try_with(Arc::clone).ok();
+        if let Some(recorder) = &recorder {
+            recorder.mark(|marks| &mut marks.dialling);
+        }
+        Dialling { connecting: Box::pin(self.inner.call(to)), recorder }
+    }
+}
+
+/// A connection in the making.
+pub(crate) struct Dialling<F> {
+    connecting: Pin<Box<F>>,
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl<F: Future<Output = Result<T, E>>, T, E> Future for Dialling<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { connecting, recorder } = &mut *self;
+        let Some(recorder) = recorder else { return connecting.as_mut().poll(cx) };
+        let polled = DIALLING.sync_scope(Arc::clone(recorder), || connecting.as_mut().poll(cx));
+        if let Poll::Ready(Ok(_)) = polled
+            && EXCHANGE.try_with(|own| Arc::ptr_eq(own, recorder)).unwrap_or(false)
+        {
+            recorder.mark(|marks| &mut marks.connected);
+        }
+        polled
+    }
+}
+
+// === names ===
+
+/// A name that has no address.
+#[derive(Debug, thiserror::Error)]
+#[error("the name `{name}` does not resolve")]
+pub(crate) struct Unresolved {
+    name: String,
+    #[source]
+    source: Option<std::io::Error>,
+}
+
+/// The system's resolver, timed, its answers vetted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VettingResolver {
+    pub(crate) guard: Guard,
+}
+
+impl Resolve for VettingResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = self.guard;
+        let recorder = DIALLING.try_with(Arc::clone).ok();
+        Box::pin(async move {
+            if let Some(recorder) = &recorder {
+                recorder.mark(|marks| &mut marks.resolving);
+            }
+            let unresolved = |source| Unresolved { name: name.as_str().to_owned(), source };
+            // The connector puts the URL's port in the place of port 0.
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let addresses: Vec<_> = found.map_err(|error| unresolved(Some(error)))?.collect();
+            if addresses.is_empty() {
+                return Err(unresolved(None).into());
+            }
+            if let Some(recorder) = &recorder {
+                recorder.mark(|marks| &mut marks.resolved);
+            }
+            let addresses: Addrs = Box::new(guard.admit_all(addresses)?.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+/// Longest time that a connection may take to come about, whoever waits for it.
+///
+/// An exchange's own deadline ends it sooner or later; a connection that is made in the background has no other
+/// bound, and an endpoint that never completes a handshake would collect them.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
