@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Method;
+use crate::matching::Index;
 use crate::schedule::RetrySchedule;
 
 /// What every resource carries.
@@ -193,11 +194,29 @@ pub struct View {
     pub sources: BTreeMap<String, Arc<Source>>,
     pub event_types: BTreeMap<String, Arc<EventType>>,
     pub webhooks: FxHashMap<WebhookId, Arc<Webhook>>,
-    /// Which webhooks an account's events may concern.
-    pub by_account: FxHashMap<AccountUid, Vec<WebhookId>>,
+    /// Which of the webhooks an event concerns.
+    index: Index,
 }
 
 impl View {
+    #[must_use]
+    pub fn new(
+        offset: Offset,
+        accounts: BTreeMap<String, Arc<Account>>,
+        sources: BTreeMap<String, Arc<Source>>,
+        event_types: BTreeMap<String, Arc<EventType>>,
+        webhooks: FxHashMap<WebhookId, Arc<Webhook>>,
+    ) -> Self {
+        let index = Index::build(webhooks.values());
+        Self { offset, accounts, sources, event_types, webhooks, index }
+    }
+
+    /// Which webhooks an event concerns.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Whether all that the maker of an event or job had applied is applied here too (rule 10).
     #[must_use]
     pub fn reaches(&self, offset: Offset) -> bool {

@@ -27,6 +27,15 @@ pub struct JobState {
     /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt_at: Option<UnixMillis>,
+    /// When the last attempt ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt_at: Option<UnixMillis>,
+    /// The last answer's status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<u16>,
+    /// What the last attempt failed with, if it got no answer: a failure kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
     /// The last deferral's length in milliseconds: one that comes back too early at least doubles it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub deferred_ms: u64,

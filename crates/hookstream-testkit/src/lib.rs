@@ -1,2 +1,4 @@
-//! Simulated log, scripted receivers, builders and the contract suite
+//! What tests are made with: a simulated log with the stages on it, and scripted receivers.
+
 pub mod receiver;
+pub mod sim;

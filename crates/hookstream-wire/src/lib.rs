@@ -3,6 +3,13 @@
 //! Every record names its version (`"v"`). A reader takes its own version and the one before; an unknown one is
 //! an error that says so. Golden tests hold the bytes.
 
+pub mod attempt;
+mod bad_record;
+pub mod dead_letter;
+pub mod job;
+pub mod command;
+pub mod config;
 mod topics;
 
+pub use bad_record::{BadRecord, VERSION};
 pub use topics::Topics;

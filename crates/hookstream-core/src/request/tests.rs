@@ -56,6 +56,9 @@ fn job(content_type: Option<&str>, data: &[u8]) -> Job {
         config: Offset(0),
         due: None,
         first_attempt_at: None,
+        last_attempt_at: None,
+        last_status: None,
+        last_failure: None,
         deferred_ms: 0,
         decided: None,
     };

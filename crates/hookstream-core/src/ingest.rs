@@ -1,0 +1,1 @@
+//! From a source record to events, or to the reason why not.

@@ -1,0 +1,420 @@
+//! One webhook's lane through its partition: how many requests at a time, how often, and who has to come back later.
+//!
+//! A lane never holds its partition: what finds no room here is put off to the retry ladder, with a slot reserved,
+//! so that it comes back when the endpoint can be expected to take it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hookstream_types::{Mono, Offset};
+
+use crate::breaker::{Breaker, Passage};
+use crate::decision::DeferReason;
+
+/// Requests at a time that a lane starts with, before anything is known of the endpoint.
+const FIRST_LIMIT: f64 = 8.0;
+/// What push-back leaves of the limit.
+const BACK_OFF: f64 = 0.7;
+/// Jobs that may wait in memory, in multiples of the limit.
+const QUEUE_PER_LIMIT: f64 = 4.0;
+const MIN_QUEUE: usize = 16;
+/// A job waits in memory, not in the ladder, if its turn comes within this time.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+/// Deliveries per second that slots are reserved at while nothing is known of the endpoint.
+const UNKNOWN_THROUGHPUT: f64 = 100.0;
+/// A rate's burst: what may go out at once after a pause.
+const BURST: Duration = Duration::from_millis(100);
+/// Half-life of the throughput estimate.
+const THROUGHPUT_WINDOW: Duration = Duration::from_secs(10);
+
+/// What a webhook allows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowance {
+    pub concurrency: u32,
+    /// Requests per second; none: no bound.
+    pub rate: Option<f64>,
+}
+
+/// The lane of one webhook.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    allowance: Allowance,
+    breaker: Breaker,
+    queue: VecDeque<Offset>,
+    in_flight: u32,
+    /// Learned number of requests at a time (additive increase, multiplicative decrease).
+    limit: f64,
+    /// No second decrease before this time: one overload is one signal.
+    next_decrease: Mono,
+    /// Earliest start of the next request at the configured rate (generic cell rate algorithm).
+    next_start: Mono,
+    /// The first slot that nobody has reserved.
+    next_free: Mono,
+    throughput: Throughput,
+}
+
+/// Where a job goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It waits here; its turn comes soon.
+    Queued,
+    /// It is to come back after this delay.
+    Deferred { after: Duration, reason: DeferReason },
+}
+
+/// Whether the next queued job may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Start(Offset),
+    /// At this time, by the configured rate.
+    At(Mono),
+    /// When a request ends, or nothing is queued.
+    Later,
+    /// The breaker is open: what is queued is to be deferred.
+    Shut,
+}
+
+/// What a request's end says about the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It works.
+    Good,
+    /// It answers, but not well (4xx).
+    Neutral,
+    /// It fails (5xx, no connection).
+    Failing,
+    /// It asks for less (429, 503) or is too slow.
+    PushBack,
+}
+
+impl Lane {
+    #[must_use]
+    pub fn new(allowance: Allowance, shortest_rung: Duration, now: Mono) -> Self {
+        Self {
+            allowance,
+            breaker: Breaker::new(shortest_rung),
+            queue: VecDeque::new(),
+            in_flight: 0,
+            limit: FIRST_LIMIT.min(f64::from(allowance.concurrency.max(1))),
+            next_decrease: now,
+            next_start: now,
+            next_free: now,
+            throughput: Throughput::new(now),
+        }
+    }
+
+    /// The webhook was changed.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+        self.limit = self.limit.min(f64::from(allowance.concurrency.max(1)));
+    }
+
+    /// Takes a job in, or tells it when to come back.
+    ///
+    /// `deferred` is the job's last deferral: coming back too early at least doubles it. `crowded`: the
+    /// partition is nearly full, so only what can start at once may stay.
+    pub fn admit(
+        &mut self,
+        job: Offset,
+        deferred: Duration,
+        crowded: bool,
+        rules: &DeferRules,
+        now: Mono,
+    ) -> Admission {
+        let reason = match self.breaker.passage(now) {
+            Passage::Closed { until } => {
+                return self.defer(DeferReason::BreakerOpen, until, deferred, rules, now);
+            }
+            Passage::Probe if !self.queue.is_empty() => {
+                let until = now + rules.shortest;
+                return self.defer(DeferReason::BreakerOpen, until, deferred, rules, now);
+            }
+            Passage::Probe => None,
+            Passage::Free => self.full(crowded, now),
+        };
+        match reason {
+            None => {
+                self.queue.push_back(job);
+                Admission::Queued
+            }
+            Some(reason) => self.defer(reason, now, deferred, rules, now),
+        }
+    }
+
+    fn full(&self, crowded: bool, now: Mono) -> Option<DeferReason> {
+        let wait = self.allowance.rate.map_or(Duration::ZERO, |rate| {
+            (self.next_start + Duration::from_secs_f64(self.queue.len() as f64 / rate.max(MIN_RATE))).since(now)
+        });
+        if wait > SHORT_WAIT {
+            return Some(DeferReason::OverRate);
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        let room = if crowded { 0 } else { ((self.limit * QUEUE_PER_LIMIT) as usize).max(MIN_QUEUE) };
+        let full = self.queue.len() >= room && (self.queue.len() + self.in_flight as usize) as f64 >= self.limit;
+        full.then_some(if wait.is_zero() { DeferReason::LaneFull } else { DeferReason::OverRate })
+    }
+
+    /// Reserves the next slot: not before `from`, and one delivery's time after the slot before.
+    fn defer(
+        &mut self,
+        reason: DeferReason,
+        from: Mono,
+        deferred: Duration,
+        rules: &DeferRules,
+        now: Mono,
+    ) -> Admission {
+        let doubled = (deferred * 2).min(rules.longest_again);
+        let slot = self.next_free.max(from).max(now + rules.shortest).max(now + doubled);
+        let slot = slot.min(now + rules.longest);
+        self.next_free = slot + Duration::from_secs_f64(1.0 / self.expected_rate(now));
+        Admission::Deferred { after: slot.since(now), reason }
+    }
+
+    /// Deliveries per second to be expected: what the endpoint took lately, at most what is allowed.
+    fn expected_rate(&self, now: Mono) -> f64 {
+        let learned = self.throughput.per_second(now).unwrap_or(UNKNOWN_THROUGHPUT).max(MIN_RATE);
+        self.allowance.rate.map_or(learned, |rate| rate.max(MIN_RATE))
+    }
+
+    /// Whether the next queued job may start. If it is started, [`Lane::on_start`] is to be told.
+    #[must_use]
+    pub fn turn(&self, now: Mono) -> Turn {
+        let Some(job) = self.queue.front().copied() else { return Turn::Later };
+        match self.breaker.passage(now) {
+            Passage::Closed { .. } => return Turn::Shut,
+            Passage::Probe if self.in_flight > 0 => return Turn::Later,
+            Passage::Probe | Passage::Free => {}
+        }
+        if f64::from(self.in_flight) + 1.0 > self.limit.max(1.0) {
+            return Turn::Later;
+        }
+        if self.allowance.rate.is_some() && self.next_start > now {
+            return Turn::At(self.next_start);
+        }
+        Turn::Start(job)
+    }
+
+    /// The job at the head of the queue starts.
+    pub fn on_start(&mut self, now: Mono) {
+        self.queue.pop_front();
+        self.in_flight += 1;
+        self.breaker.on_start();
+        if let Some(rate) = self.allowance.rate {
+            let interval = Duration::from_secs_f64(1.0 / rate.max(MIN_RATE));
+            // After a pause at most a burst may go out at once.
+            let earliest = Mono(now.0.saturating_sub(u64::try_from(BURST.as_micros()).unwrap_or(0)));
+            let earliest = if interval >= BURST { now } else { earliest };
+            self.next_start = self.next_start.max(earliest) + interval;
+        }
+    }
+
+    /// Takes the job at the head out of the queue without starting it.
+    pub fn pop(&mut self) -> Option<Offset> {
+        self.queue.pop_front()
+    }
+
+    /// A request ended, or was cut. Returns whether the breaker opened with this.
+    pub fn on_end(&mut self, signal: Signal, now: Mono) -> bool {
+        let was_full = f64::from(self.in_flight) + 1.0 > self.limit;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match signal {
+            Signal::Good | Signal::Neutral => {
+                self.breaker.on_success();
+                self.throughput.count(now);
+                if was_full {
+                    self.limit = (self.limit + 1.0 / self.limit).min(f64::from(self.allowance.concurrency.max(1)));
+                }
+                false
+            }
+            Signal::Failing => self.breaker.on_failure(now),
+            Signal::PushBack => {
+                if self.next_decrease <= now {
+                    self.limit = (self.limit * BACK_OFF).max(1.0);
+                    self.next_decrease = now + SHORT_WAIT;
+                }
+                self.breaker.on_failure(now)
+            }
+        }
+    }
+
+    /// Jobs waiting here.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Nothing would be forgotten with this lane.
+    #[must_use]
+    pub fn is_idle(&self, now: Mono) -> bool {
+        self.queue.is_empty()
+            && self.in_flight == 0
+            && self.breaker.is_pristine()
+            && self.next_free <= now
+            && self.next_start <= now
+    }
+}
+
+/// The slowest rate that is reckoned with: one a day.
+const MIN_RATE: f64 = 1.0 / 86_400.0;
+
+/// Bounds of a deferral.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeferRules {
+    /// The shortest rung: nothing comes back sooner.
+    pub shortest: Duration,
+    /// The longest that doubling leads to.
+    pub longest_again: Duration,
+    /// The longest that a reserved slot may lie ahead.
+    pub longest: Duration,
+}
+
+/// Deliveries per second over the last seconds.
+#[derive(Clone, Debug)]
+struct Throughput {
+    since: Mono,
+    count: f64,
+    counted: bool,
+}
+
+impl Throughput {
+    fn new(now: Mono) -> Self {
+        Self { since: now, count: 0.0, counted: false }
+    }
+
+    fn count(&mut self, now: Mono) {
+        self.counted = true;
+        self.count += 1.0;
+        // Halving both keeps the ratio and lets old seconds fade.
+        if now.since(self.since) > THROUGHPUT_WINDOW {
+            let half = u64::try_from(THROUGHPUT_WINDOW.as_micros() / 2).unwrap_or(0);
+            let elapsed = now.since(self.since).as_secs_f64();
+            let kept = (THROUGHPUT_WINDOW.as_secs_f64() / 2.0) / elapsed;
+            self.count *= kept;
+            self.since = Mono(now.0.saturating_sub(half));
+        }
+    }
+
+    fn per_second(&self, now: Mono) -> Option<f64> {
+        let elapsed = now.since(self.since).as_secs_f64().min(THROUGHPUT_WINDOW.as_secs_f64());
+        (self.counted && elapsed > 0.1).then(|| self.count / elapsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: DeferRules = DeferRules {
+        shortest: Duration::from_secs(5),
+        longest_again: Duration::from_secs(3600),
+        longest: Duration::from_secs(86_400),
+    };
+
+    fn at(ms: u64) -> Mono {
+        Mono(ms * 1000)
+    }
+
+    fn lane(concurrency: u32, rate: Option<f64>) -> Lane {
+        Lane::new(Allowance { concurrency, rate }, Duration::from_secs(5), at(0))
+    }
+
+    fn admit(lane: &mut Lane, job: i64, now: Mono) -> Admission {
+        lane.admit(Offset(job), Duration::ZERO, false, &RULES, now)
+    }
+
+    #[test]
+    fn a_rate_is_kept_and_slots_follow_each_other() {
+        let mut lane = lane(64, Some(100.0));
+        let mut deferred = Vec::new();
+        for job in 0..300 {
+            if let Admission::Deferred { after, reason } = admit(&mut lane, job, at(0)) {
+                assert_eq!(reason, DeferReason::OverRate);
+                deferred.push(after.as_millis());
+            }
+        }
+        assert_eq!(deferred.len(), 300 - 32, "four times the first limit waits");
+        assert_eq!(deferred[..3], [5_000, 5_010, 5_020]);
+        // Over a quarter of a second with requests that take no time, no more than the rate and one burst go out.
+        let mut started = 0;
+        for ms in 0..250 {
+            while let Turn::Start(_) = lane.turn(at(ms)) {
+                lane.on_start(at(ms));
+                lane.on_end(Signal::Good, at(ms));
+                started += 1;
+            }
+        }
+        assert!((25..=35).contains(&started), "{started}");
+    }
+
+    #[test]
+    fn concurrency_grows_with_success_and_shrinks_with_push_back() {
+        let mut lane = lane(64, None);
+        let mut now = 0;
+        let mut job = 0;
+        let mut most = 0;
+        for _ in 0..6_000 {
+            while admit(&mut lane, job, at(now)) == Admission::Queued && lane.queued() < 100 {
+                job += 1;
+            }
+            while let Turn::Start(_) = lane.turn(at(now)) {
+                lane.on_start(at(now));
+            }
+            most = most.max(lane.in_flight());
+            now += 1;
+            lane.on_end(Signal::Good, at(now));
+        }
+        assert_eq!(most, 64);
+        for _ in 0..20 {
+            now += 1_000;
+            lane.on_end(Signal::PushBack, at(now));
+            lane.breaker.on_success();
+        }
+        assert!(lane.limit < 2.0);
+    }
+
+    #[test]
+    fn an_open_breaker_lets_one_probe_through() {
+        let mut lane = lane(64, None);
+        for job in 0..10 {
+            assert_eq!(admit(&mut lane, job, at(0)), Admission::Queued);
+            if let Turn::Start(_) = lane.turn(at(0)) {
+                lane.on_start(at(0));
+            }
+            lane.on_end(Signal::Failing, at(0));
+        }
+        assert!(lane.breaker().is_open());
+        while lane.pop().is_some() {}
+        let Admission::Deferred { after, reason } = admit(&mut lane, 20, at(0)) else { panic!("deferred") };
+        assert_eq!((after, reason), (Duration::from_secs(5), DeferReason::BreakerOpen));
+        assert_eq!(admit(&mut lane, 20, at(5_000)), Admission::Queued, "the probe");
+        assert!(matches!(admit(&mut lane, 21, at(5_000)), Admission::Deferred { .. }));
+        assert_eq!(lane.turn(at(5_000)), Turn::Start(Offset(20)));
+        lane.on_start(at(5_000));
+        lane.on_end(Signal::Good, at(5_001));
+        assert_eq!(admit(&mut lane, 22, at(5_002)), Admission::Queued);
+    }
+
+    #[test]
+    fn coming_back_too_early_doubles_the_delay() {
+        let mut lane = lane(1, None);
+        for job in 0..100 {
+            admit(&mut lane, job, at(0));
+        }
+        let again = lane.admit(Offset(200), Duration::from_secs(40), false, &RULES, at(0));
+        let Admission::Deferred { after, .. } = again else { panic!("deferred") };
+        assert!(after >= Duration::from_secs(80), "{after:?}");
+        let long = lane.admit(Offset(201), Duration::from_secs(7_000), false, &RULES, at(0));
+        let Admission::Deferred { after, .. } = long else { panic!("deferred") };
+        assert!(after <= Duration::from_secs(3_601), "{after:?}");
+    }
+}

@@ -1,0 +1,625 @@
+//! The simulated brokers, network and endpoints.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookstream_core::exchange::{Exchange, Failure, FailureKind, Response, Timings};
+use hookstream_log::{Ack, Input, LogEvent, Lost, ProduceError, Token};
+use hookstream_sender::RequestKey;
+use hookstream_types::{DeliveryId, Generation, Mono, Offset, Partition, UnixMillis, limits};
+
+use super::books::Books;
+use super::rng::Rng;
+
+pub(super) type Shared = Rc<RefCell<Cluster>>;
+/// A process's life, from start to crash; a restart is another.
+pub(super) type Life = usize;
+/// A member of a group: one life has one per group.
+pub(super) type LogId = usize;
+
+pub(super) const MS: u64 = 1_000;
+pub(super) const SECOND: u64 = 1_000_000;
+const SESSION: u64 = limits::SESSION_TIMEOUT.as_secs() * SECOND;
+/// How long a partition may take to drain.
+const DRAIN: u64 = 12 * SECOND;
+/// The brokers' clock at the beginning.
+pub(super) const BROKER_EPOCH: i64 = 1_800_000_000_000;
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) offset: Offset,
+    pub(super) at: UnixMillis,
+    pub(super) visible: u64,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PartitionLog {
+    pub(super) start: i64,
+    pub(super) records: Vec<Rc<Record>>,
+}
+
+impl PartitionLog {
+    pub(super) fn end(&self) -> i64 {
+        self.start + i64::try_from(self.records.len()).expect("few records")
+    }
+
+    /// Records from an offset on.
+    pub(super) fn from(&self, offset: i64) -> &[Rc<Record>] {
+        let skip = usize::try_from((offset - self.start).max(0)).expect("not negative");
+        self.records.get(skip..).unwrap_or_default()
+    }
+}
+
+pub(super) type TopicPartition = (Arc<str>, i32);
+
+#[derive(Debug)]
+pub(super) struct InputState {
+    pub(super) tp: TopicPartition,
+    pub(super) base: i64,
+    pub(super) next: i64,
+    pub(super) to: Option<i64>,
+    pub(super) is_reader: bool,
+    pub(super) ended: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct LogState {
+    pub(super) life: Life,
+    pub(super) group: usize,
+    pub(super) queue: VecDeque<LogEvent>,
+    pub(super) inputs: BTreeMap<Input, InputState>,
+    pub(super) last_contact: u64,
+    /// When what was produced last to a partition lands: later records don't overtake it.
+    pub(super) landing: BTreeMap<TopicPartition, u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ownership {
+    log: LogId,
+    input: Input,
+    revoked_by: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Group {
+    partitions: Vec<TopicPartition>,
+    members: Vec<LogId>,
+    rotation: usize,
+    owners: BTreeMap<TopicPartition, Ownership>,
+    pub(super) committed: BTreeMap<TopicPartition, (i64, String)>,
+}
+
+#[derive(Debug)]
+pub(super) struct LifeState {
+    pub(super) alive: bool,
+    pub(super) paused_until: u64,
+    /// Out of the group coordinator's sight until then; all else works.
+    pub(super) unseen_until: u64,
+    /// Stopping: it will not join again.
+    pub(super) leaving: bool,
+    pub(super) mono_offset: u64,
+    pub(super) wall_offset: i64,
+    pub(super) done: VecDeque<(RequestKey, Exchange)>,
+    /// Requests of which this life still wants to hear.
+    pub(super) requests: BTreeMap<RequestKey, u64>,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    Land { life: Life, log: LogId, token: Token, tp: TopicPartition, record: (Vec<u8>, Vec<u8>), ack: Option<u64>, survives: bool },
+    GiveUp { log: LogId, token: Token },
+    Tell { log: LogId, event: LogEvent },
+    Answer { life: Life, key: RequestKey, id: u64, result: Result<u16, FailureKind>, retry_after: Option<u64>, took: u64 },
+    Heartbeat,
+    Visible,
+    Script(Script),
+}
+
+/// What the run does to the processes.
+#[derive(Debug, Clone)]
+pub(super) enum Script {
+    Inject { job: usize, again: bool },
+    Crash { slot: usize, down: u64 },
+    Start { slot: usize },
+    Pause { slot: usize, time: u64 },
+    Hide { slot: usize, time: u64 },
+    Stop { slot: usize, down: u64 },
+    Shuffle,
+    Retention,
+    ClockJump { slot: usize, by: i64 },
+    View { life: Life, version: usize },
+    Configure { version: usize },
+    Heal,
+}
+
+/// How an endpoint behaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Manner {
+    Good,
+    Flaky,
+    Slow,
+    Hanging,
+    Failing,
+    TooMany,
+}
+
+pub(super) struct Cluster {
+    pub(super) now: u64,
+    seq: u64,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    pub(super) topics: BTreeMap<TopicPartition, PartitionLog>,
+    pub(super) groups: Vec<Group>,
+    pub(super) logs: Vec<LogState>,
+    pub(super) lives: Vec<LifeState>,
+    next_input: u64,
+    next_request: u64,
+    pub(super) rng: Rng,
+    pub(super) calm: bool,
+    pub(super) manners: BTreeMap<hookstream_types::WebhookId, Manner>,
+    /// Lives that have something to do now.
+    pub(super) woken: BTreeSet<Life>,
+    pub(super) books: Books,
+    /// The job that the next request is for.
+    pub(super) starting: Option<(DeliveryId, Generation, hookstream_types::WebhookId)>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(rng: Rng, calm: bool, books: Books) -> Self {
+        Self {
+            now: 0,
+            seq: 0,
+            heap: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            groups: Vec::new(),
+            logs: Vec::new(),
+            lives: Vec::new(),
+            next_input: 0,
+            next_request: 0,
+            rng,
+            calm,
+            manners: BTreeMap::new(),
+            woken: BTreeSet::new(),
+            books,
+            starting: None,
+        }
+    }
+
+    pub(super) fn broker_now(&self) -> UnixMillis {
+        UnixMillis(BROKER_EPOCH + i64::try_from(self.now / MS).expect("a short run"))
+    }
+
+    pub(super) fn mono(&self, life: Life) -> Mono {
+        Mono(self.now + self.lives[life].mono_offset)
+    }
+
+    /// The simulation's time of a life's monotonic instant.
+    pub(super) fn global(&self, life: Life, mono: Mono) -> u64 {
+        mono.0.saturating_sub(self.lives[life].mono_offset)
+    }
+
+    pub(super) fn at(&mut self, time: u64, event: Event) {
+        self.seq += 1;
+        self.heap.push(Reverse((time.max(self.now), self.seq)));
+        self.events.insert(self.seq, event);
+    }
+
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(super) fn fresh_input(&mut self) -> Input {
+        self.next_input += 1;
+        Input(self.next_input)
+    }
+
+    pub(super) fn next_event_at(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    pub(super) fn pop_event(&mut self) -> Option<Event> {
+        let Reverse((_, seq)) = self.heap.pop()?;
+        self.events.remove(&seq)
+    }
+
+    pub(super) fn create_topic(&mut self, name: &Arc<str>, partitions: i32) {
+        for partition in 0..partitions {
+            self.topics.insert((Arc::clone(name), partition), PartitionLog::default());
+        }
+    }
+
+    pub(super) fn create_group(&mut self, topics: &[(Arc<str>, i32)]) -> usize {
+        let partitions =
+            topics.iter().flat_map(|(name, count)| (0..*count).map(|p| (Arc::clone(name), p))).collect();
+        self.groups.push(Group {
+            partitions,
+            members: Vec::new(),
+            rotation: 0,
+            owners: BTreeMap::new(),
+            committed: BTreeMap::new(),
+        });
+        self.groups.len() - 1
+    }
+
+    pub(super) fn runs(&self, life: Life) -> bool {
+        let life = &self.lives[life];
+        life.alive && life.paused_until <= self.now
+    }
+
+    fn is_seen(&self, life: Life) -> bool {
+        self.runs(life) && self.lives[life].unseen_until <= self.now
+    }
+
+    pub(super) fn tell(&mut self, log: LogId, event: LogEvent) {
+        self.logs[log].queue.push_back(event);
+        self.woken.insert(self.logs[log].life);
+    }
+
+    // === records ===
+
+    pub(super) fn append(&mut self, tp: &TopicPartition, key: Vec<u8>, value: Vec<u8>) -> Ack {
+        let at = self.broker_now();
+        let visible = self.now + self.rng.between(1, 10) * MS;
+        let partition = self.topics.get_mut(tp).expect("the topic exists");
+        let offset = Offset(partition.end());
+        partition.records.push(Rc::new(Record { offset, at, visible, key, value }));
+        let value = Rc::clone(partition.records.last().expect("just pushed"));
+        self.books.on_append(tp, offset, at, &value.value, self.now);
+        // Readers wake when it becomes visible.
+        self.at(visible, Event::Visible);
+        Ack { offset, appended_at: Some(at) }
+    }
+
+    pub(super) fn produce(&mut self, log: LogId, token: Token, tp: TopicPartition, key: Vec<u8>, value: Vec<u8>) {
+        /// Nothing lands later than this: the producer's message time-out is shorter than the lease.
+        const LATEST: u64 = 3_500 * MS;
+        let life = self.logs[log].life;
+        let (mut land, mut ack, mut lands) = (self.rng.between(500, 5 * MS), Some(self.rng.between(500, 5 * MS)), true);
+        if !self.calm {
+            match self.rng.between(0, 999) {
+                // The acknowledgement comes late, or after a take-over.
+                0..40 => ack = Some(self.rng.between(100 * MS, 3 * SECOND)),
+                // It is lost.
+                40..70 => ack = None,
+                // The record lands late.
+                70..100 => land = self.rng.between(100 * MS, LATEST),
+                100..110 => {
+                    land = self.rng.between(100 * MS, LATEST);
+                    ack = None;
+                }
+                // It never lands.
+                110..130 => {
+                    lands = false;
+                    ack = None;
+                }
+                _ => {}
+            }
+        }
+        let previous = self.logs[log].landing.get(&tp).copied().unwrap_or(0);
+        let time = (self.now + land).max(previous);
+        if time > self.now + LATEST {
+            lands = false;
+            ack = None;
+        }
+        if lands {
+            self.logs[log].landing.insert(tp.clone(), time);
+            let survives = self.rng.percent(50);
+            self.at(time, Event::Land { life, log, token, tp, record: (key, value), ack, survives });
+        }
+        if ack.is_none() {
+            self.after(4 * SECOND, Event::GiveUp { log, token });
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the event")]
+    pub(super) fn land(
+        &mut self,
+        life: Life,
+        log: LogId,
+        token: Token,
+        tp: &TopicPartition,
+        record: (Vec<u8>, Vec<u8>),
+        ack: Option<u64>,
+        survives: bool,
+    ) {
+        if !self.lives[life].alive && !survives {
+            return;
+        }
+        let landed = self.append(tp, record.0, record.1);
+        if let Some(delay) = ack {
+            let event = LogEvent::Produced { token, result: Ok(landed) };
+            self.after(delay, Event::Tell { log, event });
+        }
+    }
+
+    pub(super) fn give_up(&mut self, log: LogId, token: Token) {
+        self.tell(log, LogEvent::Produced { token, result: Err(ProduceError::Unknown) });
+    }
+
+    /// Deletes what is old and not needed by the protocol any more (days of retention, in seconds).
+    pub(super) fn delete_old(&mut self, deliveries: &Arc<str>, attempts: &Arc<str>) {
+        let horizon = self.now.saturating_sub(150 * SECOND);
+        let notes: BTreeMap<i32, (i64, i64)> = self.groups[0]
+            .committed
+            .iter()
+            .filter_map(|((_, partition), (base, note))| {
+                let note: hookstream_core::ledger::CommitNote = serde_json::from_str(note).ok()?;
+                Some((*partition, (*base, note.ledger.0)))
+            })
+            .collect();
+        for (tp, partition) in &mut self.topics {
+            let Some((base, ledger)) = notes.get(&tp.1).copied() else { continue };
+            let keep_from = match &tp.0 {
+                topic if topic == deliveries => base,
+                topic if topic == attempts => ledger,
+                _ => continue,
+            };
+            let old = partition
+                .records
+                .iter()
+                .take_while(|record| record.visible < horizon && record.offset.0 < keep_from)
+                .count();
+            partition.records.drain(..old);
+            partition.start += i64::try_from(old).expect("few records");
+        }
+    }
+
+    // === the group ===
+
+    pub(super) fn join(&mut self, life: Life, group: usize) -> LogId {
+        let id = self.logs.len();
+        self.logs.push(LogState {
+            life,
+            group,
+            queue: VecDeque::new(),
+            inputs: BTreeMap::new(),
+            last_contact: self.now,
+            landing: BTreeMap::new(),
+        });
+        self.groups[group].members.push(id);
+        self.rebalance(group);
+        id
+    }
+
+    pub(super) fn shuffle(&mut self) {
+        for group in 0..self.groups.len() {
+            self.groups[group].rotation += 1;
+            self.rebalance(group);
+        }
+    }
+
+    pub(super) fn rebalance(&mut self, group: usize) {
+        let by = self.now + DRAIN;
+        let mut told = Vec::new();
+        let mut free = Vec::new();
+        let state = &mut self.groups[group];
+        for (index, tp) in state.partitions.iter().enumerate() {
+            let wanted = (!state.members.is_empty())
+                .then(|| state.members[(index + state.rotation) % state.members.len()]);
+            match state.owners.get_mut(tp) {
+                Some(owner) if Some(owner.log) != wanted && owner.revoked_by.is_none() => {
+                    owner.revoked_by = Some(by);
+                    told.push((owner.log, owner.input));
+                }
+                Some(_) => {}
+                None => free.extend(wanted.map(|log| (tp.clone(), log))),
+            }
+        }
+        for (log, input) in told {
+            let by = Mono(by + self.lives[self.logs[log].life].mono_offset);
+            self.tell(log, LogEvent::Revoking { input, by });
+        }
+        for (tp, log) in free {
+            self.assign(group, tp, log);
+        }
+    }
+
+    fn assign(&mut self, group: usize, tp: TopicPartition, log: LogId) {
+        let input = self.fresh_input();
+        let start = self.topics[&tp].start;
+        let committed = self.groups[group].committed.get(&tp);
+        let base = committed.map_or(start, |(offset, _)| (*offset).max(start));
+        let metadata = committed.map(|(_, metadata)| metadata.clone());
+        self.groups[group].owners.insert(tp.clone(), Ownership { log, input, revoked_by: None });
+        let state = InputState { tp: tp.clone(), base, next: base, to: None, is_reader: false, ended: false };
+        self.logs[log].inputs.insert(input, state);
+        let (topic, partition) = tp;
+        self.tell(
+            log,
+            LogEvent::Assigned { input, topic, partition: Partition(partition), base: Offset(base), metadata },
+        );
+    }
+
+    /// The group's owner of a partition, as the brokers see it.
+    pub(super) fn owner_life(&self, group: usize, tp: &TopicPartition) -> Option<Life> {
+        self.groups[group].owners.get(tp).map(|owner| self.logs[owner.log].life)
+    }
+
+    pub(super) fn commit(&mut self, log: LogId, input: Input, offset: Offset, metadata: String) {
+        let group = self.logs[log].group;
+        if !self.is_seen(self.logs[log].life) {
+            return;
+        }
+        let Some(tp) = self.logs[log].inputs.get(&input).map(|state| state.tp.clone()) else { return };
+        // Kafka's generations fence who is not a member any more; who lost the partition must not try.
+        if self.groups[group].owners.get(&tp).is_none_or(|owner| owner.input != input) {
+            return;
+        }
+        let previous = self.groups[group].committed.get(&tp).map_or(self.topics[&tp].start, |(base, _)| *base);
+        self.books.on_commit(&tp, previous, offset.0, self.topics.get(&tp).expect("it exists"), self.now);
+        self.groups[group].committed.insert(tp, (offset.0, metadata));
+    }
+
+    pub(super) fn release(&mut self, log: LogId, input: Input) {
+        let group = self.logs[log].group;
+        let Some(state) = self.logs[log].inputs.remove(&input) else { return };
+        if self.groups[group].owners.get(&state.tp).is_some_and(|owner| owner.input == input) {
+            self.groups[group].owners.remove(&state.tp);
+            self.rebalance(group);
+        }
+    }
+
+    /// Leaves both groups; what is owned drains first.
+    pub(super) fn leave(&mut self, life: Life) {
+        self.lives[life].leaving = true;
+        for group in 0..self.groups.len() {
+            let logs = &self.logs;
+            self.groups[group].members.retain(|log| logs[*log].life != life);
+            self.rebalance(group);
+            if self.groups[group].members.is_empty() {
+                let by = self.now + DRAIN;
+                let mut told = Vec::new();
+                for owner in self.groups[group].owners.values_mut() {
+                    if self.logs[owner.log].life == life && owner.revoked_by.is_none() {
+                        owner.revoked_by = Some(by);
+                        told.push((owner.log, owner.input));
+                    }
+                }
+                for (log, input) in told {
+                    let by = Mono(by + self.lives[life].mono_offset);
+                    self.tell(log, LogEvent::Revoking { input, by });
+                }
+            }
+        }
+    }
+
+    /// Whether a life owns nothing any more.
+    pub(super) fn owns_nothing(&self, life: Life) -> bool {
+        self.groups.iter().all(|group| group.owners.values().all(|owner| self.logs[owner.log].life != life))
+    }
+
+    /// Twice a second: who is alive says so, and who has not been heard of loses what it has.
+    pub(super) fn heartbeat(&mut self) {
+        for group in 0..self.groups.len() {
+            for log in 0..self.logs.len() {
+                if self.logs[log].group != group || !self.lives[self.logs[log].life].alive {
+                    continue;
+                }
+                let is_member = self.groups[group].members.contains(&log);
+                if self.is_seen(self.logs[log].life) {
+                    if is_member {
+                        self.logs[log].last_contact = self.now;
+                    } else if self.logs[log].last_contact > 0 && !self.lives[self.logs[log].life].leaving {
+                        self.expelled_learns(group, log);
+                    }
+                }
+            }
+            let expired: Vec<LogId> = self.groups[group]
+                .members
+                .iter()
+                .copied()
+                .filter(|log| self.now.saturating_sub(self.logs[*log].last_contact) > SESSION)
+                .collect();
+            for log in expired {
+                self.groups[group].members.retain(|member| *member != log);
+                self.groups[group].owners.retain(|_, owner| owner.log != log);
+                self.rebalance(group);
+            }
+            // Who left or stopped and drains too slowly.
+            let late: Vec<(TopicPartition, Ownership)> = self.groups[group]
+                .owners
+                .iter()
+                .filter(|(_, owner)| owner.revoked_by.is_some_and(|by| by < self.now))
+                .map(|(tp, owner)| (tp.clone(), *owner))
+                .collect();
+            for (tp, owner) in late {
+                self.groups[group].owners.remove(&tp);
+                self.tell(owner.log, LogEvent::Lost { input: owner.input, why: Lost::DrainTimedOut });
+                self.logs[owner.log].inputs.remove(&owner.input);
+                self.rebalance(group);
+            }
+        }
+        self.after(500 * MS, Event::Heartbeat);
+    }
+
+    /// Back in sight, a member that was expelled learns of it, and joins anew.
+    fn expelled_learns(&mut self, group: usize, log: LogId) {
+        let lost: Vec<Input> = self.logs[log]
+            .inputs
+            .iter()
+            .filter(|(_, state)| !state.is_reader)
+            .map(|(input, _)| *input)
+            .collect();
+        for input in lost {
+            self.logs[log].inputs.remove(&input);
+            self.tell(log, LogEvent::Lost { input, why: Lost::SessionEnded });
+        }
+        self.logs[log].last_contact = self.now;
+        self.groups[group].members.push(log);
+        self.rebalance(group);
+    }
+
+    /// A life ends without a word; the brokers notice later.
+    pub(super) fn crash(&mut self, life: Life) {
+        self.lives[life].alive = false;
+        self.lives[life].requests.clear();
+    }
+
+    // === endpoints ===
+
+    pub(super) fn request(&mut self, life: Life, key: RequestKey, deadline: Duration) {
+        let Some((delivery, generation, webhook)) = self.starting.take() else { return };
+        self.next_request += 1;
+        let id = self.next_request;
+        self.lives[life].requests.insert(key, id);
+        let deadline = u64::try_from(deadline.as_micros()).expect("short");
+        let manner = if self.calm { Manner::Good } else { self.manners.get(&webhook).copied().unwrap_or(Manner::Good) };
+        let quick = self.rng.between(2, 50) * MS;
+        let (result, took, retry_after) = match manner {
+            Manner::Good => (Ok(200), quick, None),
+            Manner::Flaky if self.rng.percent(40) => (Ok(500), quick, None),
+            Manner::Flaky => (Ok(204), quick, None),
+            Manner::Slow => (Ok(200), self.rng.between(500, 3_000) * MS, None),
+            Manner::Hanging => (Err(FailureKind::Timeout), deadline, None),
+            Manner::Failing => (Err(FailureKind::Connect), quick, None),
+            Manner::TooMany if self.rng.percent(60) => (Ok(429), quick, Some(self.rng.between(1, 6))),
+            Manner::TooMany => (Ok(200), quick, None),
+        };
+        if matches!(result, Ok(200..=299)) {
+            self.books.on_received(delivery, generation, self.now);
+        }
+        self.after(took, Event::Answer { life, key, id, result, retry_after, took });
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        life: Life,
+        key: RequestKey,
+        id: u64,
+        result: Result<u16, FailureKind>,
+        retry_after: Option<u64>,
+        took: u64,
+    ) {
+        if self.lives[life].requests.get(&key) != Some(&id) {
+            return;
+        }
+        self.lives[life].requests.remove(&key);
+        let result = match result {
+            Ok(status) => Ok(Response {
+                status,
+                headers: retry_after.map(|secs| ("retry-after".to_owned(), secs.to_string())).into_iter().collect(),
+                body: Bytes::new(),
+                truncated: false,
+            }),
+            Err(kind) => Err(Failure { kind, message: kind.label().to_owned() }),
+        };
+        let timings = Timings { total: Duration::from_micros(took), ..Timings::default() };
+        self.lives[life].done.push_back((key, Exchange { result, timings }));
+        self.woken.insert(life);
+    }
+}
