@@ -86,8 +86,15 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub const ALL: &'static [Self] =
-        &[Self::Dns, Self::Connect, Self::Tls, Self::Timeout, Self::Protocol, Self::Forbidden, Self::Unsendable];
+    pub const ALL: &'static [Self] = &[
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Forbidden,
+        Self::Unsendable,
+    ];
 
     #[must_use]
     pub fn label(self) -> &'static str {

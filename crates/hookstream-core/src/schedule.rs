@@ -43,7 +43,9 @@ impl RetrySchedule {
     /// A schedule of these delays.
     #[must_use]
     pub fn new(delays: impl IntoIterator<Item = Duration>) -> Self {
-        Self { delays: delays.into_iter().map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).collect() }
+        Self {
+            delays: delays.into_iter().map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).collect(),
+        }
     }
 
     /// How many attempts there are at most.

@@ -36,7 +36,11 @@ impl Topics {
             health: name("health"),
             config: name("config"),
             commands: name("commands"),
-            retry: ladder.rungs().iter().map(|rung| name(&format!("retry.{}", Ladder::label(*rung)))).collect(),
+            retry: ladder
+                .rungs()
+                .iter()
+                .map(|rung| name(&format!("retry.{}", Ladder::label(*rung))))
+                .collect(),
         }
     }
 
