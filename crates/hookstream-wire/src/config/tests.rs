@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use hookstream_core::config::{Format, Mapping, Pick};
+use proptest::prelude::*;
+
+use super::*;
+
+fn meta() -> Meta {
+    Meta {
+        revision: 3,
+        created_at: UnixMillis(1_700_000_000_000),
+        updated_at: UnixMillis(1_700_000_000_500),
+        actor: "ann".into(),
+    }
+}
+
+fn sealed(byte: u8) -> Sealed {
+    Sealed { key: "0badcafe".into(), nonce: vec![byte; 3], ciphertext: vec![byte; 6] }
+}
+
+fn webhook() -> WebhookRecord {
+    WebhookRecord {
+        id: WebhookId(Uuid::from_u128(7)),
+        account: AccountUid(Uuid::from_u128(5)),
+        name: "orders".into(),
+        state: WebhookState::Published,
+        disabled_reason: None,
+        source: Some("shop".into()),
+        event_types: vec!["order.*".into()],
+        url: "https://example.com/hook".into(),
+        method: Method::Post,
+        content_type: "application/json".into(),
+        headers: vec![SealedHeader { name: "authorization".into(), value: sealed(1) }],
+        secrets: vec![sealed(2)],
+        retry: RetrySchedule::new([Duration::ZERO, Duration::from_secs(5)]),
+        give_up_on: vec![404],
+        timeout_ms: 15_000,
+        rate: Some(2.5),
+        concurrency: 64,
+        log_only_errors: false,
+        meta: meta(),
+    }
+}
+
+fn check(record: &Record, key: &str, value: &str) {
+    assert_eq!(record.key().to_string(), key);
+    assert_eq!(String::from_utf8(record.encode()).unwrap(), value);
+    let key = Key::from_bytes(key.as_bytes()).unwrap();
+    assert_eq!(Record::decode(&key, value.as_bytes()).unwrap(), *record);
+}
+
+#[test]
+fn golden_cluster() {
+    let record = ClusterRecord {
+        namespace: "hookstream".into(),
+        partitions: 64,
+        format: 1,
+        created_at: UnixMillis(1),
+    };
+    check(
+        &Record::Cluster(record),
+        "cluster/main",
+        r#"{"v":1,"namespace":"hookstream","partitions":64,"format":1,"created_at":1}"#,
+    );
+}
+
+#[test]
+fn golden_account() {
+    let account = Account { uid: AccountUid(Uuid::from_u128(5)), name: "acme".into(), meta: meta() };
+    check(
+        &Record::Account(AccountRecord { account, data_key: sealed(9) }),
+        "account/00000000-0000-0000-0000-000000000005",
+        r#"{"v":1,"uid":"00000000-0000-0000-0000-000000000005","name":"acme","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann","data_key":{"key":"0badcafe","nonce":"CQkJ","ciphertext":"CQkJCQkJ"}}"#,
+    );
+}
+
+#[test]
+fn golden_source_and_event_type() {
+    let mapping = Mapping {
+        id: None,
+        event_type: Pick::Constant("order.created".into()),
+        time: None,
+        account: Some(Pick::Pointer("/tenant".into())),
+        subject: None,
+        data: None,
+    };
+    let source = Source {
+        name: "shop".into(),
+        topics: vec!["orders".into()],
+        format: Format::Json { mapping },
+        strict: true,
+        meta: meta(),
+    };
+    check(
+        &Record::Source(source),
+        "source/shop",
+        r#"{"v":1,"name":"shop","topics":["orders"],"format":{"type":"json","mapping":{"type":{"constant":"order.created"},"account":{"pointer":"/tenant"}}},"strict":true,"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+    let event_type = EventType { name: "order.created".into(), description: None, meta: meta() };
+    check(
+        &Record::EventType(event_type),
+        "event-type/order.created",
+        r#"{"v":1,"name":"order.created","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+}
+
+#[test]
+fn golden_webhook() {
+    check(
+        &Record::Webhook(webhook()),
+        "webhook/00000000-0000-0000-0000-000000000007",
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000007","account":"00000000-0000-0000-0000-000000000005","name":"orders","state":"published","source":"shop","event_types":["order.*"],"url":"https://example.com/hook","method":"POST","content_type":"application/json","headers":[{"name":"authorization","value":{"key":"0badcafe","nonce":"AQEB","ciphertext":"AQEBAQEB"}}],"secrets":[{"key":"0badcafe","nonce":"AgIC","ciphertext":"AgICAgIC"}],"retry":[0,5000],"give_up_on":[404],"timeout_ms":15000,"rate":2.5,"concurrency":64,"log_only_errors":false,"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+}
+
+#[test]
+fn what_can_not_be_read_says_why() {
+    let decode = |key: &str, value: &str| {
+        let error = Key::from_bytes(key.as_bytes()).and_then(|key| Record::decode(&key, value.as_bytes()));
+        error.unwrap_err().to_string()
+    };
+    assert!(decode("orders", "{}").contains("expected `<kind>/<id>`"));
+    assert!(decode("gadget/1", "{}").contains("kind `gadget` is not known"));
+    assert!(decode("webhook/1", "{}").contains("is no configuration key"));
+    assert!(decode("cluster/other", "{}").contains("is no configuration key"));
+    assert!(decode("webhook/00000000-0000-0000-0000-00000000000A", "{}").contains("is no configuration key"));
+    assert!(decode("source/a", r#"{"v":2}"#).contains("has version 2"));
+    assert!(decode("source/a", r#"{"name":"a"}"#).contains("can't be read"));
+    let other = String::from_utf8(Record::Webhook(webhook()).encode()).unwrap();
+    let key = "webhook/00000000-0000-0000-0000-000000000008";
+    assert!(decode(key, &other).contains("holds `webhook/00000000-0000-0000-0000-000000000007`"));
+    let stuck =
+        String::from_utf8(Record::Webhook(WebhookRecord { concurrency: 0, ..webhook() }).encode()).unwrap();
+    assert!(decode("webhook/00000000-0000-0000-0000-000000000007", &stuck).contains("zero or less"));
+}
+
+#[test]
+fn a_sealed_value_is_not_printed() {
+    assert_eq!(format!("{:?}", sealed(65)), "Sealed(by 0badcafe)");
+}
+
+prop_compose! {
+    fn any_webhook()(
+        id in any::<u128>(), account in any::<u128>(), name in ".{0,20}", types in prop::collection::vec("[a-z.*]{1,12}", 0..4),
+        nonce in prop::collection::vec(any::<u8>(), 0..24), ciphertext in prop::collection::vec(any::<u8>(), 0..64),
+        rate in prop::option::of((1u32..1_000_000).prop_map(|eighths| f64::from(eighths) / 8.0)), timeout_ms in 1..u64::MAX, concurrency in 1..u32::MAX,
+        delays in prop::collection::vec(0..u64::from(u32::MAX), 0..12), revision in any::<u64>(), at in any::<i64>(),
+        reason in prop::option::of(".{0,20}"),
+    ) -> WebhookRecord {
+        let value = Sealed { key: "k".into(), nonce, ciphertext };
+        WebhookRecord {
+            id: WebhookId(Uuid::from_u128(id)), account: AccountUid(Uuid::from_u128(account)), name, event_types: types,
+            headers: vec![SealedHeader { name: "x".into(), value: value.clone() }], secrets: vec![value], rate, timeout_ms,
+            concurrency, retry: RetrySchedule::new(delays.into_iter().map(Duration::from_millis)), disabled_reason: reason,
+            meta: Meta { revision, created_at: UnixMillis(at), updated_at: UnixMillis(at), actor: "a".into() },
+            ..webhook()
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_webhook_comes_back_as_it_was(webhook in any_webhook()) {
+        let record = Record::Webhook(webhook);
+        prop_assert_eq!(Record::decode(&record.key(), &record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn keys_come_back_as_they_were(text in ".{0,30}") {
+        if let Ok(key) = text.parse::<Key>() {
+            prop_assert_eq!(key.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn garbage_never_panics(key in prop::collection::vec(any::<u8>(), 0..40), value in prop::collection::vec(any::<u8>(), 0..200)) {
+        for key in [Key::from_bytes(&key), Ok(Key::Cluster), Ok(Key::Webhook(WebhookId(Uuid::nil())))].into_iter().flatten() {
+            prop_assert!(Record::decode(&key, &value).is_err());
+        }
+    }
+
+    /// A record with one byte changed is read as something or refused.
+    #[test]
+    fn a_flipped_byte_never_panics(at in 0usize..400, byte in any::<u8>()) {
+        let record = Record::Webhook(webhook());
+        let mut value = record.encode();
+        let at = at % value.len();
+        value[at] = byte;
+        drop(Record::decode(&record.key(), &value));
+    }
+}
