@@ -62,6 +62,15 @@ impl Cluster {
         self.runtime.block_on(self.admin.check(specs)).map_err(failure)
     }
 
+    pub(crate) fn has_topic(&self, topic: &str) -> Result<bool, Failure> {
+        Ok(self.runtime.block_on(self.admin.topics()).map_err(failure)?.contains_key(topic))
+    }
+
+    /// Runs something that waits for the cluster.
+    pub(crate) fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+
     /// A producer to a topic that exists.
     pub(crate) fn producer(&self, topic: &str) -> Result<Producer, Failure> {
         let topics = self.runtime.block_on(self.admin.topics()).map_err(failure)?;

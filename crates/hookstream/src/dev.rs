@@ -73,10 +73,15 @@ fn use_one_replica(settings: &mut Settings) {
     settings.topics.min_insync_replicas = 1;
 }
 
+/// Where the key of `hookstream dev` is.
+pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(KEY_FILE)
+}
+
 /// Makes a key that stays, for the eyes of its owner only; returns where it is.
-pub(crate) fn generate_key(data_dir: &Path) -> io::Result<PathBuf> {
+fn generate_key(data_dir: &Path) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let path = data_dir.join(KEY_FILE);
+    let path = key_file(data_dir);
     if path.exists() {
         return Ok(path);
     }
