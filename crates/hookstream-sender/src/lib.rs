@@ -1,14 +1,3 @@
-//! Delivers jobs, decides once in a log, and runs the retry ladder
-
-/// Runs the service until it is told to stop.
-///
-/// # Errors
-/// What keeps it from going on.
-pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
-    ctx.health.component("sender").ready();
-    ctx.shutdown.cancelled().await;
-    Ok(())
-}
 //! Delivers jobs, decides once in a log, and runs the retry ladder.
 //!
 //! The decisions are in `hookstream_core::sender` and `hookstream_core::retry`; here they are driven: records are
@@ -21,3 +10,13 @@ pub mod retries;
 
 pub use deliveries::{Deliveries, Egress, Observer, RequestKey};
 pub use retries::Retries;
+
+/// Runs the service until it is told to stop.
+///
+/// # Errors
+/// What keeps it from going on.
+pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
+    ctx.health.component("sender").ready();
+    ctx.shutdown.cancelled().await;
+    Ok(())
+}
