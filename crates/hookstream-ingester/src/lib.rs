@@ -1,1 +1,11 @@
 //! Decodes source records into CloudEvents
+
+/// Runs the service until it is told to stop.
+///
+/// # Errors
+/// What keeps it from going on.
+pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
+    ctx.health.component("ingester").ready();
+    ctx.shutdown.cancelled().await;
+    Ok(())
+}
