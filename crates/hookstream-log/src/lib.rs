@@ -3,5 +3,8 @@
 //! **Invariant:** this is the only crate that names rdkafka.
 
 mod log;
+pub mod pipe;
 
-pub use log::{Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token};
+pub use log::{
+    Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token,
+};
