@@ -294,8 +294,8 @@ fn check_time(time: &str) -> Result<(), Rejection> {
 
 /// A record's timestamp as a time, clamped to what RFC 3339 can write: a producer may set it to anything.
 fn format_time(timestamp: UnixMillis) -> String {
-    /// 9999-12-31T00:00:00Z, a day short of the end so that no rounding leaves the range.
-    const LAST: i64 = 253_402_214_400_000;
+    /// 9999-12-30T00:00:00Z: the last whole day that a [`Timestamp`] can be in every time zone.
+    const LAST: i64 = 253_402_128_000_000;
     let clamped = timestamp.0.clamp(0, LAST);
     Timestamp::from_millisecond(clamped).map(|time| time.to_string()).unwrap_or_default()
 }

@@ -3,6 +3,8 @@
 //! **Invariant:** this is the only crate that names rdkafka.
 
 mod log;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
 pub mod pipe;
 
 pub use log::{

@@ -15,6 +15,7 @@
 //!
 //! Whatever the function produces for an input after it was lost does no harm, so the lease plays no part here.
 
+mod shell;
 mod slab;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use hookstream_core::frontier::Frontier;
 use hookstream_types::{Mono, Offset, Partition};
 
+pub use self::shell::{Signals, drive};
 use self::slab::{Entry, Kind, Slab};
 use crate::log::{Full, Input, Log, LogEvent, OutRecord, ProduceError, RecordRef, Token};
 
@@ -436,6 +438,10 @@ impl<L: Log, F: Function> Pipe<L, F> {
                 entry.retry_at = self.now;
                 if error == ProduceError::TooLarge {
                     entry.too_large += 1;
+                    // The first time is the record's fault; a topic that takes nothing at all is not called on and on.
+                    if entry.too_large > 1 {
+                        entry.retry_at = self.now + backoff(entry.too_large);
+                    }
                 } else {
                     entry.retry_at = self.now + backoff(entry.failures);
                     self.slab.count_failure(idx);

@@ -202,7 +202,10 @@ impl<'a> Decoder<'a, '_> {
         let events = match self.document() {
             Ok(events) if events.get().starts_with('[') => events,
             Ok(_) => {
-                return sink(0, Err(bad("a CloudEvents batch is a JSON array: mend the producer".to_owned())));
+                return sink(
+                    0,
+                    Err(bad("a CloudEvents batch is a JSON array: mend the producer".to_owned())),
+                );
             }
             Err(rejection) => return sink(0, Err(rejection)),
         };

@@ -58,9 +58,11 @@ fn required<'a>(what: &str, pick: &Pick, found: Option<&'a RawValue>) -> Result<
 /// A time: RFC 3339, or a number of seconds or milliseconds since 1970.
 fn time(text: Cow<'_, str>) -> Cow<'_, str> {
     /// Seconds reach this in the year 5138, milliseconds in 1973.
-    const FIRST_MILLIS: i64 = 100_000_000_000;
+    const FIRST_MILLIS: u64 = 100_000_000_000;
     match text.parse::<i64>() {
-        Ok(seconds) if seconds.abs() < FIRST_MILLIS => Cow::Owned(format_time(UnixMillis(seconds * 1000))),
+        Ok(seconds) if seconds.unsigned_abs() < FIRST_MILLIS => {
+            Cow::Owned(format_time(UnixMillis(seconds * 1000)))
+        }
         Ok(millis) => Cow::Owned(format_time(UnixMillis(millis))),
         Err(_) => text,
     }
