@@ -37,6 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is subscribed to while there is no source: no topic has an empty name.
 const NO_TOPIC: &str = "^$";
+//! Decodes source records into CloudEvents
 
 /// Runs the service until it is told to stop.
 ///
@@ -297,4 +298,9 @@ impl Monitor {
             }
         }
     }
+}
+pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
+    ctx.health.component("ingester").ready();
+    ctx.shutdown.cancelled().await;
+    Ok(())
 }

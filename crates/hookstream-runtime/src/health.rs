@@ -1,0 +1,168 @@
+//! Whether the process is ready, told by its components.
+//!
+//! A component begins unready ("starting"). The process is ready when it has components and all of them are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// The components' states; a component with a reason is not ready.
+type States = BTreeMap<Arc<str>, Option<Arc<str>>>;
+
+const STARTING: &str = "starting";
+/// The component that [`Health::stopping`] makes.
+const SHUTDOWN: &str = "shutdown";
+
+/// All components of the process, or those of one service in it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    states: Arc<watch::Sender<States>>,
+    scope: Option<Arc<str>>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { states: Arc::new(watch::Sender::new(States::new())), scope: None }
+    }
+}
+
+/// One component's word.
+#[derive(Clone, Debug)]
+pub struct HealthHandle {
+    states: Arc<watch::Sender<States>>,
+    name: Arc<str>,
+}
+
+impl Health {
+    /// Adds a component, which is unready until it says otherwise.
+    #[must_use]
+    pub fn component(&self, name: &str) -> HealthHandle {
+        let full: Arc<str> = match &self.scope {
+            Some(scope) if **scope != *name => format!("{scope}.{name}").into(),
+            _ => name.into(),
+        };
+        self.states.send_modify(|states| {
+            // The scope's name stood for the components that had yet to come.
+            if let Some(scope) = &self.scope
+                && states.get(scope).is_some_and(|reason| reason.as_deref() == Some(STARTING))
+            {
+                states.remove(scope);
+            }
+            states.insert(full.clone(), Some(STARTING.into()));
+        });
+        HealthHandle { states: self.states.clone(), name: full }
+    }
+
+    /// The health of one service of several: its components are named after it, and until it has one it is itself an
+    /// unready component.
+    #[must_use]
+    pub fn scope(&self, service: &str) -> Self {
+        let scope: Arc<str> = service.into();
+        self.states.send_modify(|states| {
+            states.insert(scope.clone(), Some(STARTING.into()));
+        });
+        Self { states: self.states.clone(), scope: Some(scope) }
+    }
+
+    /// From here on the process is not ready: it takes no new work.
+    pub fn stopping(&self) {
+        self.states.send_modify(|states| {
+            states.insert(SHUTDOWN.into(), Some("stopping".into()));
+        });
+    }
+
+    /// Whether there are components and all are ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        is_ready(&self.states.borrow())
+    }
+
+    /// Each component, and why it is not ready if it isn't.
+    #[must_use]
+    pub fn components(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
+        self.states.borrow().iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
+    }
+
+    /// Returns once the process is ready.
+    pub async fn ready(&self) {
+        let mut states = self.states.subscribe();
+        // The sender lives as long as `self`.
+        drop(states.wait_for(is_ready).await);
+    }
+}
+
+impl HealthHandle {
+    /// The component does its work.
+    pub fn ready(&self) {
+        self.set(None);
+    }
+
+    /// The component can't do its work, and why: for people, without secrets.
+    pub fn unready(&self, reason: impl Into<Arc<str>>) {
+        self.set(Some(reason.into()));
+    }
+
+    fn set(&self, reason: Option<Arc<str>>) {
+        self.states.send_if_modified(|states| {
+            let before = states.insert(self.name.clone(), reason.clone());
+            let changed = before.as_ref() != Some(&reason);
+            if changed {
+                match &reason {
+                    None => tracing::info!(component = &*self.name, "ready"),
+                    Some(reason) => tracing::warn!(component = &*self.name, reason = &**reason, "not ready"),
+                }
+            }
+            changed
+        });
+    }
+}
+
+fn is_ready(states: &States) -> bool {
+    !states.is_empty() && states.values().all(Option::is_none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_all_are() {
+        let health = Health::default();
+        assert!(!health.is_ready());
+        let (a, b) = (health.component("a"), health.component("b"));
+        a.ready();
+        assert!(!health.is_ready());
+        b.ready();
+        assert!(health.is_ready());
+        a.unready("lost");
+        assert_eq!(health.components(), [("a".into(), Some("lost".into())), ("b".into(), None)]);
+        a.ready();
+        health.stopping();
+        assert!(!health.is_ready());
+    }
+
+    #[test]
+    fn a_scope_is_unready_until_its_components_are() {
+        let health = Health::default();
+        let (sender, fanout) = (health.scope("sender"), health.scope("fanout"));
+        fanout.component("fanout").ready();
+        assert!(!health.is_ready());
+        sender.component("config").ready();
+        assert!(health.is_ready());
+        sender.component("retry").unready("starting");
+        let names: Vec<_> = health.components().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["fanout".into(), "sender.config".into(), Arc::from("sender.retry")]);
+    }
+
+    #[tokio::test]
+    async fn readiness_can_be_awaited() {
+        let health = Health::default();
+        let component = health.component("a");
+        let ((), ()) = tokio::join!(health.ready(), async {
+            tokio::task::yield_now().await;
+            component.ready();
+        });
+        assert!(health.is_ready());
+    }
+}

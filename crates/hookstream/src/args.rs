@@ -1,0 +1,276 @@
+//! The commands and their arguments.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use hookstream_core::signing::parse_secret;
+use hookstream_settings::{Map, Settings, parse_duration};
+use hookstream_types::Secret;
+
+use crate::failure::{EXIT_CODES, Failure};
+
+/// Webhooks from Kafka: events become HTTP deliveries, retried until they are delivered or dead.
+#[derive(Debug, Parser)]
+#[command(name = "hookstream", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run all services in one process, for development.
+    ///
+    /// Creates the topics that are missing, makes a key for secrets in the data directory, and prints a line that
+    /// starts with `hookstream is ready` once events flow. Webhooks may call http:// URLs and local addresses.
+    #[command(after_help = "Example:\n  hookstream dev --bootstrap-servers localhost:9092")]
+    Dev(DevArgs),
+    /// Create or check hookstream's own topics.
+    Topics(TopicsArgs),
+    /// Make the configuration match a file.
+    ///
+    /// Reads accounts, sources, event types and webhooks from a YAML file, shows the difference, and writes it. What
+    /// the file doesn't name stays, unless --prune is given.
+    #[command(
+        after_help = "Examples:\n  hookstream apply -f webhooks.yaml --dry-run   # exit code 2: there are differences\n  \
+                      hookstream apply -f webhooks.yaml --prune"
+    )]
+    Apply(ApplyArgs),
+    /// Produce events.
+    Events(EventsArgs),
+    /// Receive webhooks, print them, verify their signatures, and answer as told.
+    #[command(
+        after_help = "Examples:\n  hookstream listen --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n  \
+                      hookstream listen --status 500,500,200            # in turn, then from the beginning\n  \
+                      hookstream listen --status 429 --header 'Retry-After: 5'"
+    )]
+    Listen(ListenArgs),
+}
+
+/// Which cluster.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ClusterArgs {
+    /// Kafka brokers, HOST:PORT with commas between [settings: kafka.bootstrap_servers]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub bootstrap_servers: Option<String>,
+    /// First part of the names of hookstream's topics and groups [settings: kafka.namespace]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Settings file (YAML); HOOKSTREAM__SECTION__KEY variables count more, options most
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Where the generated key is kept
+    #[arg(long, value_name = "DIR", default_value = ".hookstream")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TopicsArgs {
+    #[command(subcommand)]
+    pub command: TopicsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Create the topics that are missing, then check all.
+    #[command(
+        after_help = "Example:\n  hookstream topics create --bootstrap-servers kafka-1:9092,kafka-2:9092"
+    )]
+    Create(ClusterArgs),
+    /// Compare the topics with the settings; changes nothing.
+    Check(ClusterArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// The configuration (YAML); `-` reads stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Also delete what the file doesn't name
+    #[arg(long)]
+    pub prune: bool,
+    /// Show the difference and change nothing; exit code 2 if there is one
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where `hookstream dev` keeps its key; used if the settings name none
+    #[arg(long, value_name = "DIR", default_value = ".hookstream")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EventsArgs {
+    #[command(subcommand)]
+    pub command: EventsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// Produce events to a source topic.
+    ///
+    /// A file has one record per line. A line that is a CloudEvents document is marked as one; all others are sent as
+    /// they are. With --type, one CloudEvent is made from the options; each repetition has an id of its own.
+    #[command(
+        after_help = "Examples:\n  hookstream events send --topic orders --type order.paid --data '{\"id\":1}'\n  \
+                      hookstream events send --topic orders --file events.jsonl\n  \
+                      generate | hookstream events send --topic orders --file -"
+    )]
+    Send(SendArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// The source topic
+    #[arg(long)]
+    pub topic: String,
+    /// Records, one per line; `-` reads stdin
+    #[arg(long, value_name = "FILE", required_unless_present = "event_type", conflicts_with = "event_type")]
+    pub file: Option<PathBuf>,
+    /// The event's type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// The event's data
+    #[arg(long, value_name = "JSON", requires = "event_type", default_value = "{}")]
+    pub data: String,
+    /// The event's subject
+    #[arg(long, requires = "event_type")]
+    pub subject: Option<String>,
+    /// The account that the event belongs to (the attribute `account`)
+    #[arg(long, requires = "event_type")]
+    pub account: Option<String>,
+    /// The records' key
+    #[arg(long)]
+    pub key: Option<String>,
+    /// How many times to send it all
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListenArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9000")]
+    pub addr: SocketAddr,
+    /// Verify signatures with this secret; may be given more than once
+    #[arg(long = "secret", value_name = "whsec_…", value_parser = secret)]
+    pub secrets: Vec<Secret>,
+    /// Statuses to answer with, in turn
+    #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200", value_parser = status)]
+    pub status: Vec<StatusCode>,
+    /// How long to wait before answering: 250ms, 5s
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    pub delay: Duration,
+    /// A header of the answer; may be given more than once
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// One line per request
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl ClusterArgs {
+    /// The settings, with what the options say put over them; the key is not asked for.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        self.settings_of(std::env::vars().collect())
+    }
+
+    /// The same with the environment as an argument.
+    pub(crate) fn settings_of(&self, mut env: Map<String, String>) -> Result<Settings, Failure> {
+        for (name, value) in [("BOOTSTRAP_SERVERS", &self.bootstrap_servers), ("NAMESPACE", &self.namespace)]
+        {
+            if let Some(value) = value {
+                env.insert(format!("HOOKSTREAM__KAFKA__{name}"), value.clone());
+            }
+        }
+        Settings::load_without_key(self.config.as_deref(), env).map_err(Failure::Settings)
+    }
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    parse_secret(text).map_err(|error| error.to_string())
+}
+
+fn status(text: &str) -> Result<StatusCode, String> {
+    let status = text.trim().parse::<u16>().ok().filter(|status| (200..=599).contains(status));
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    status.ok_or_else(|| "a status is a number from 200 to 599".to_owned())
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is written `Name: value`")?;
+    let name = name.trim().parse().map_err(|_| format!("`{}` is no header name", name.trim()))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| "the header's value has characters that can't be sent".to_owned())?;
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    /// The help of every command, as a person sees it on a terminal of 100 columns.
+    #[test]
+    fn help() {
+        fn add(command: &clap::Command, path: &str, text: &mut String) {
+            let mut shown = command.clone().term_width(100).bin_name(path.to_owned());
+            writeln!(text, "==== {path} --help\n{}", shown.render_long_help()).unwrap();
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                add(sub, &format!("{path} {}", sub.get_name()), text);
+            }
+        }
+        let mut text = String::new();
+        add(&Args::command(), "hookstream", &mut text);
+        let text: Vec<_> = text.lines().map(str::trim_end).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (arguments, message) in [
+            ("events send --topic t", "--file"),
+            ("events send --topic t --file x --type y", "cannot be used with"),
+            ("events send --topic t --file x --data {}", "required arguments were not provided"),
+            ("listen --status 99", "a status is a number from 200 to 599"),
+            ("listen --header x", "a header is written"),
+            ("listen --delay soon", "is no time"),
+            ("listen --secret hunter2", "whsec_"),
+            ("apply", "--file <FILE>"),
+        ] {
+            let words = std::iter::once("hookstream").chain(arguments.split(' '));
+            let error = Args::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains(message), "{arguments}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_count_more_than_the_environment() {
+        let env = [("HOOKSTREAM__KAFKA__NAMESPACE", "env"), ("HOOKSTREAM__KAFKA__CLIENT_ID", "env")];
+        let env: Map<_, _> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let args = ClusterArgs { namespace: Some("option".to_owned()), ..ClusterArgs::default() };
+        let settings = args.settings_of(env).unwrap();
+        assert_eq!((&*settings.kafka.namespace, &*settings.kafka.client_id), ("option", "env"));
+    }
+}
