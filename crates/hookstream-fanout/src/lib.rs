@@ -29,7 +29,6 @@ pub use self::metrics::FanoutMetrics;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A pipe that is stuck for longer is not ready.
 const PATIENCE: Duration = Duration::from_secs(5);
-//! Matches events and makes one job per webhook
 
 /// Runs the service until it is told to stop.
 ///
@@ -192,9 +191,4 @@ impl Monitor {
             }
         }
     }
-}
-pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
-    ctx.health.component("fanout").ready();
-    ctx.shutdown.cancelled().await;
-    Ok(())
 }

@@ -37,7 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is subscribed to while there is no source: no topic has an empty name.
 const NO_TOPIC: &str = "^$";
-//! Decodes source records into CloudEvents
 
 /// Runs the service until it is told to stop.
 ///
@@ -298,9 +297,4 @@ impl Monitor {
             }
         }
     }
-}
-pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
-    ctx.health.component("ingester").ready();
-    ctx.shutdown.cancelled().await;
-    Ok(())
 }
