@@ -5,10 +5,9 @@
 
 pub mod attempt;
 mod bad_record;
-pub mod dead_letter;
-pub mod job;
 pub mod command;
 pub mod config;
+pub mod dead_letter;
 pub mod event;
 pub mod job;
 pub mod matched;
