@@ -1,8 +1,3 @@
-//! The configuration log: view, fenced writer, secrets' envelope, apply.
-
-pub mod change;
-pub mod checks;
-pub mod envelope;
 //! The configuration: a log, the view of it, its one writer at a time, its secrets, and `apply`.
 //!
 //! [`follower`] keeps a service's view current. [`writer`] is how anything is changed: judged by [`change`]

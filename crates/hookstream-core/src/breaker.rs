@@ -30,7 +30,9 @@ pub enum Passage {
     /// This one request may go, and its outcome decides.
     Probe,
     /// Not before this time.
-    Closed { until: Mono },
+    Closed {
+        until: Mono,
+    },
 }
 
 impl Breaker {
@@ -46,7 +48,9 @@ impl Breaker {
         match &self.open {
             None => Passage::Free,
             Some(open) if !open.probing && open.next_probe <= now => Passage::Probe,
-            Some(open) if open.probing => Passage::Closed { until: (now + open.interval).max(open.next_probe) },
+            Some(open) if open.probing => {
+                Passage::Closed { until: (now + open.interval).max(open.next_probe) }
+            }
             Some(open) => Passage::Closed { until: open.next_probe },
         }
     }

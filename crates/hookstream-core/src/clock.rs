@@ -42,9 +42,10 @@ impl BrokerClock {
     #[must_use]
     pub fn now(&self, now: Mono) -> UnixMillis {
         let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        inner.current.max(inner.previous).map_or(UnixMillis(0), |difference| {
-            UnixMillis(difference.saturating_add(millis(now)))
-        })
+        inner
+            .current
+            .max(inner.previous)
+            .map_or(UnixMillis(0), |difference| UnixMillis(difference.saturating_add(millis(now))))
     }
 
     /// The instant here at which the broker's clock shows `due`; at once if it does already.

@@ -146,8 +146,9 @@ mod tests {
     #[test]
     fn it_forgets_by_time_and_by_number() {
         let mut window = Window::new(Duration::from_secs(120), 3);
-        let mut see =
-            |delivery, offset, at| window.see(id(delivery), generation(0, 0), Offset(offset), 7, UnixMillis(at));
+        let mut see = |delivery, offset, at| {
+            window.see(id(delivery), generation(0, 0), Offset(offset), 7, UnixMillis(at))
+        };
         assert_eq!(see(1, 1, 0), Seen::New);
         assert_eq!(see(2, 2, 120_000), Seen::New);
         assert_eq!(see(1, 3, 120_000), Seen::Duplicate, "the edge belongs to the window");

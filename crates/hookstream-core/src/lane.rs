@@ -143,14 +143,20 @@ impl Lane {
 
     fn full(&self, crowded: bool, now: Mono) -> Option<DeferReason> {
         let wait = self.allowance.rate.map_or(Duration::ZERO, |rate| {
-            (self.next_start + Duration::from_secs_f64(self.queue.len() as f64 / rate.max(MIN_RATE))).since(now)
+            (self.next_start + Duration::from_secs_f64(self.queue.len() as f64 / rate.max(MIN_RATE)))
+                .since(now)
         });
         if wait > SHORT_WAIT {
             return Some(DeferReason::OverRate);
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive number"
+        )]
         let room = if crowded { 0 } else { ((self.limit * QUEUE_PER_LIMIT) as usize).max(MIN_QUEUE) };
-        let full = self.queue.len() >= room && (self.queue.len() + self.in_flight as usize) as f64 >= self.limit;
+        let full =
+            self.queue.len() >= room && (self.queue.len() + self.in_flight as usize) as f64 >= self.limit;
         full.then_some(if wait.is_zero() { DeferReason::LaneFull } else { DeferReason::OverRate })
     }
 
@@ -222,7 +228,8 @@ impl Lane {
                 self.breaker.on_success();
                 self.throughput.count(now);
                 if was_full {
-                    self.limit = (self.limit + 1.0 / self.limit).min(f64::from(self.allowance.concurrency.max(1)));
+                    self.limit =
+                        (self.limit + 1.0 / self.limit).min(f64::from(self.allowance.concurrency.max(1)));
                 }
                 false
             }

@@ -26,12 +26,26 @@ pub type Tag = u64;
 #[derive(Debug)]
 pub enum Effect {
     /// Append jobs of one webhook to this rung, as one record.
-    Hop { tag: Tag, rung: usize, jobs: Vec<Job> },
+    Hop {
+        tag: Tag,
+        rung: usize,
+        jobs: Vec<Job>,
+    },
     /// Append the job to `deliveries`.
-    Deliver { tag: Tag, job: Job },
+    Deliver {
+        tag: Tag,
+        job: Job,
+    },
     /// Append a record that cannot be read to `rejected`.
-    Reject { tag: Tag, offset: Offset, raw: Bytes, message: String },
-    Commit { base: Offset },
+    Reject {
+        tag: Tag,
+        offset: Offset,
+        raw: Bytes,
+        message: String,
+    },
+    Commit {
+        base: Offset,
+    },
     /// Nothing is left to do: the partition can be released.
     Drained,
 }
@@ -187,7 +201,8 @@ impl Rung {
             let Some(head) = self.waiting.pop_front_if(|head| head.until <= now.broker) else { break };
             let mut hop: Vec<Job> = Vec::new();
             for job in head.jobs {
-                let due = if on(Mutant::RetryEarly) { now.broker } else { job.state.due.unwrap_or(now.broker) };
+                let due =
+                    if on(Mutant::RetryEarly) { now.broker } else { job.state.due.unwrap_or(now.broker) };
                 *self.parts.entry(head.offset).or_default() += 1;
                 if now.broker.until(due) >= self.ladder.shortest() {
                     hop.push(job);
@@ -213,7 +228,8 @@ impl Rung {
 
     fn deliver_due(&mut self, now: Now, fx: &mut Vec<Effect>) {
         while self.pending.len() < MAX_MOVING {
-            let Some(Reverse((_, key))) = self.heap.peek().copied().filter(|Reverse((due, _))| *due <= now.broker)
+            let Some(Reverse((_, key))) =
+                self.heap.peek().copied().filter(|Reverse((due, _))| *due <= now.broker)
             else {
                 break;
             };

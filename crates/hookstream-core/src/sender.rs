@@ -119,25 +119,61 @@ pub type Tag = u64;
 #[derive(Debug)]
 pub enum Effect {
     /// Append to `attempts[p]`. `attempt_of`: the exchange of this offset belongs to the record.
-    Append { tag: Tag, entry: Entry, attempt_of: Option<Offset> },
+    Append {
+        tag: Tag,
+        entry: Entry,
+        attempt_of: Option<Offset>,
+    },
     /// Append jobs of one webhook to this rung of the ladder, as one record.
-    PutOff { tag: Tag, rung: usize, jobs: Vec<Job> },
+    PutOff {
+        tag: Tag,
+        rung: usize,
+        jobs: Vec<Job>,
+    },
     /// Append to `hookstream.dead-letter`.
-    Bury { tag: Tag, job: Box<Job>, reason: DeadReason },
+    Bury {
+        tag: Tag,
+        job: Box<Job>,
+        reason: DeadReason,
+    },
     /// Append to `hookstream.commands`: the endpoint asks to stop.
-    Disable { tag: Tag, webhook: Arc<Webhook>, reason: DeadReason },
+    Disable {
+        tag: Tag,
+        webhook: Arc<Webhook>,
+        reason: DeadReason,
+    },
     /// Append a record that cannot be handled to `hookstream.rejected`.
-    Reject { tag: Tag, offset: Offset, raw: Rejected, reason: RejectReason, message: String },
+    Reject {
+        tag: Tag,
+        offset: Offset,
+        raw: Rejected,
+        reason: RejectReason,
+        message: String,
+    },
     /// Send the job at this offset ([`Owner::job`]) now; answer with [`Owner::on_exchange`].
-    Start { offset: Offset, webhook: Arc<Webhook> },
+    Start {
+        offset: Offset,
+        webhook: Arc<Webhook>,
+    },
     /// End the request of this offset; answer with [`Owner::on_exchange`].
-    Cut { offset: Offset },
+    Cut {
+        offset: Offset,
+    },
     /// Read the ledger: [`Owner::on_ledger`] per entry, then [`Owner::on_ledger_end`]. `from` none: from its beginning.
-    ReadLedger { from: Option<Offset>, to: Offset },
+    ReadLedger {
+        from: Option<Offset>,
+        to: Offset,
+    },
     /// Read `deliveries[p]` from a time up to (not including) the base: [`Owner::on_window`], then
     /// [`Owner::on_window_end`].
-    ReadWindow { from: UnixMillis, to: Offset },
-    Commit { base: Offset, note: CommitNote },
+    ReadWindow {
+        from: UnixMillis,
+        to: Offset,
+    },
+    Commit {
+        base: Offset,
+        note: CommitNote,
+    },
     /// Nothing is left to do: the partition can be released.
     Drained,
     /// For metrics.
@@ -166,9 +202,15 @@ pub enum Observed {
 enum Phase {
     Claiming,
     /// Ledger and window are being read; which of them is still to come.
-    Reading { ledger: bool, window: bool },
+    Reading {
+        ledger: bool,
+        window: bool,
+    },
     Running,
-    Draining { cut_at: Mono, cut: bool },
+    Draining {
+        cut_at: Mono,
+        cut: bool,
+    },
     Drained,
 }
 
@@ -337,7 +379,15 @@ impl Owner {
 
 impl Owner {
     /// A record of `deliveries[p]`.
-    pub fn on_record(&mut self, offset: Offset, at: UnixMillis, job: Job, view: &View, now: Now, fx: &mut Vec<Effect>) {
+    pub fn on_record(
+        &mut self,
+        offset: Offset,
+        at: UnixMillis,
+        job: Job,
+        view: &View,
+        now: Now,
+        fx: &mut Vec<Effect>,
+    ) {
         if !self.see(offset, at, now, fx) {
             return;
         }
@@ -599,7 +649,9 @@ impl Owner {
                     .webhook(state.webhook)
                     .map_or(Some(Duration::ZERO), |w| w.retry.delay_after(state.attempts, after, jitter));
                 match delay {
-                    Some(delay) => Verdict::Retry { due: now.broker + delay.max(self.rules.ladder.shortest()) },
+                    Some(delay) => {
+                        Verdict::Retry { due: now.broker + delay.max(self.rules.ladder.shortest()) }
+                    }
                     None => Verdict::Dead { reason: DeadReason::Exhausted },
                 }
             }
@@ -615,7 +667,11 @@ impl Owner {
                 self.follow(decision, place);
             }
             let tag = self.tag(Pending::Decisions(Vec::new()));
-            fx.push(Effect::Append { tag, entry: Entry::Decisions { owner: self.id, decisions }, attempt_of });
+            fx.push(Effect::Append {
+                tag,
+                entry: Entry::Decisions { owner: self.id, decisions },
+                attempt_of,
+            });
             return;
         }
         let tag = self.tag(Pending::Decisions(decisions.clone()));
@@ -661,8 +717,7 @@ impl Owner {
         held.job.state.deferred_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         let state = &held.job.state;
         let verdict = Verdict::Deferred { due: now.broker + after, reason };
-        let decision =
-            Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
+        let decision = Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
         self.undecided.push(decision);
     }
 
@@ -671,8 +726,7 @@ impl Owner {
         held.stage = Stage::Deciding;
         let state = &held.job.state;
         let verdict = Verdict::Skipped { reason };
-        let decision =
-            Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
+        let decision = Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
         self.undecided.push(decision);
     }
 }
@@ -719,9 +773,11 @@ impl Owner {
             (self.frontier.base() > self.committed).then(|| self.last_commit + self.rules.commit_every);
         let cut = match self.phase {
             Phase::Draining { cut_at, cut: false } => Some(cut_at),
-            Phase::Claiming | Phase::Reading { .. } | Phase::Running | Phase::Draining { .. } | Phase::Drained => {
-                None
-            }
+            Phase::Claiming
+            | Phase::Reading { .. }
+            | Phase::Running
+            | Phase::Draining { .. }
+            | Phase::Drained => None,
         };
         [timer, commit, cut].into_iter().flatten().min()
     }
@@ -837,8 +893,7 @@ impl Owner {
             }
             Err(Ineligible::Hold) => {
                 lane.pop();
-                let deferred =
-                    self.held.get(&offset).map_or(0, |held| held.job.state.deferred_ms);
+                let deferred = self.held.get(&offset).map_or(0, |held| held.job.state.deferred_ms);
                 self.defer_held(offset, Duration::from_millis(deferred), now);
             }
         }

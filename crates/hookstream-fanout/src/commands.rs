@@ -42,7 +42,7 @@ impl Carry {
         tokio::spawn(async move {
             let outcome = disable_until_answered(&writer, &disable).await;
             // Nobody listens any more if the partition is gone; its next owner asks again.
-            drop(answer.send(outcome));
+            answer.send(outcome).ok();
         });
         answered
     }

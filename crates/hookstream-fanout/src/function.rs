@@ -175,6 +175,9 @@ impl Function for Match {
                 config: rest.config,
                 due: None,
                 first_attempt_at: None,
+                last_attempt_at: None,
+                last_status: None,
+                last_failure: None,
                 deferred_ms: 0,
                 decided: None,
             };

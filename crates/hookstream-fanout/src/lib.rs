@@ -45,7 +45,8 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     };
     let metrics = FanoutMetrics::register(&ctx.registry)?;
     metrics.touch();
-    let keyring = Arc::new(Keyring::from_key(&settings.secrets.key_encryption_key()?)?);
+    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
+    let keyring = Arc::new(Keyring::from_key(&key)?);
     let follower = Arc::new(Follower::start(&log_settings, &topics.config, Arc::clone(&keyring))?);
     configuration.unready("reading the configuration");
     tokio::select! {
@@ -88,7 +89,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         )?);
     }
 
-    let writer = ConfigWriter::connect(&log_settings, &topics, keyring)?;
+    let writer = ConfigWriter::on_kafka(log_settings.clone(), &topics.namespace, &topics.config, keyring)?;
     let spec = GroupSpec::new(topics.group("commands"), vec![topics.commands.to_string()], 1);
     let (commands, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
     for log in logs {
@@ -111,7 +112,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     info!("giving the partitions back");
     tokio::join!(group.shutdown(), commands.shutdown());
     // The threads hold receivers until they end.
-    drop(stopped_tx.send(true));
+    stopped_tx.send_replace(true);
     join(threads).await;
     Ok(())
 }
@@ -124,9 +125,15 @@ async fn watch_over(
     changed: &watch::Sender<()>,
 ) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut views = follower.subscribe();
+    let mut following = true;
     loop {
         tokio::select! {
-            () = follower.changed() => drop(changed.send_replace(())),
+            // An error means that the process is ending.
+            seen = views.changed(), if following => {
+                following = seen.is_ok();
+                changed.send_replace(());
+            }
             _ = tick.tick() => {
                 let lag: u64 = group.stats().lag.values().map(|lag| lag.records()).sum();
                 metrics.lag_records.set(i64::try_from(lag).unwrap_or(i64::MAX));

@@ -53,7 +53,8 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     };
     let metrics = IngesterMetrics::register(&ctx.registry)?;
     metrics.touch();
-    let keyring = Arc::new(Keyring::from_key(&settings.secrets.key_encryption_key()?)?);
+    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
+    let keyring = Arc::new(Keyring::from_key(&key)?);
     let follower = Arc::new(Follower::start(&log_settings, &topics.config, keyring)?);
     let admin = Arc::new(Admin::new(&log_settings)?);
 
@@ -64,8 +65,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
 
     let view = follower.view();
     let (routes, _) = Routes::build(view.sources.values());
-    let cores =
-        if settings.ingester.cores == 0 { hookstream_runtime_cores() } else { settings.ingester.cores };
+    let cores = if settings.ingester.cores == 0 { cpus() } else { settings.ingester.cores };
     let spec = GroupSpec::new(topics.group("ingester"), subscription(&routes), cores);
     let (group, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
     let (changed_tx, changed) = watch::channel(());
@@ -110,7 +110,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     info!("giving the partitions back");
     group.shutdown().await;
     // The threads hold receivers until they end.
-    drop(stopped_tx.send(true));
+    stopped_tx.send_replace(true);
     join(threads).await;
     Ok(())
 }
@@ -147,7 +147,7 @@ async fn join(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-fn hookstream_runtime_cores() -> usize {
+fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
@@ -168,11 +168,15 @@ impl Watcher<'_> {
     async fn watch(&mut self, follower: &Follower, changed: &watch::Sender<()>) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut views = follower.subscribe();
+        let mut following = true;
         self.on_view(follower, true);
         loop {
             tokio::select! {
                 _ = tick.tick() => self.look_for_topics().await,
-                () = follower.changed() => {
+                // An error means that the process is ending.
+                seen = views.changed(), if following => {
+                    following = seen.is_ok();
                     self.on_view(follower, false);
                     // Every thread looks at the view again.
                     changed.send_replace(());

@@ -153,9 +153,13 @@ impl Attempt {
                 };
                 (Some(logged), None)
             }
-            Err(failure) => {
-                (None, Some(LoggedFailure { kind: failure.kind, message: redactor.text(&failure.message).into_owned() }))
-            }
+            Err(failure) => (
+                None,
+                Some(LoggedFailure {
+                    kind: failure.kind,
+                    message: redactor.text(&failure.message).into_owned(),
+                }),
+            ),
         };
         Self {
             webhook: job.state.webhook,
