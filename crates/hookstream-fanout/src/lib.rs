@@ -1,11 +1,201 @@
-//! Matches events and makes one job per webhook
+//! Matches events and makes one job per webhook: from `hookstream.events` to `hookstream.deliveries`.
+//!
+//! What it does to an event is in [`function`]; this is the service around it: it follows the configuration, joins
+//! the group `fanout`, and drives one pipe per core. Until there is an API it also carries out the records of
+//! `hookstream.commands`: see [`commands`].
+
+mod commands;
+mod function;
+mod metrics;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hookstream_config::{ConfigWriter, Follower, Keyring};
+use hookstream_log::KafkaSettings;
+use hookstream_log::kafka::{self, Group, GroupSpec};
+use hookstream_log::pipe::{self, Signals, Stuck};
+use hookstream_runtime::{Ctx, HealthHandle, ServiceError};
+use hookstream_types::Mono;
+use hookstream_wire::Topics;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub use self::function::{Match, Parts};
+pub use self::metrics::FanoutMetrics;
+
+/// How often the lag is read.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A pipe that is stuck for longer is not ready.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the service until it is told to stop.
 ///
 /// # Errors
 /// What keeps it from going on.
-pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
-    ctx.health.component("fanout").ready();
-    ctx.shutdown.cancelled().await;
+pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
+    let configuration = ctx.health.component("configuration");
+    let settings = &ctx.settings;
+    let topics = Arc::new(Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder));
+    let log_settings = KafkaSettings {
+        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+        client_id: settings.kafka.client_id.clone(),
+        properties: settings.kafka.exposed_properties(),
+    };
+    let metrics = FanoutMetrics::register(&ctx.registry)?;
+    metrics.touch();
+    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
+    let keyring = Arc::new(Keyring::from_key(&key)?);
+    let follower = Arc::new(Follower::start(&log_settings, &topics.config, Arc::clone(&keyring))?);
+    configuration.unready("reading the configuration");
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        () = follower.caught_up() => configuration.ready(),
+    }
+
+    let (changed_tx, changed) = watch::channel(());
+    let (stopped_tx, stopped) = watch::channel(false);
+    let signals = Signals { changed, stopped };
+    let partitions = i32::try_from(settings.topics.partitions)?;
+    let cores = match settings.fanout.cores {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        cores => cores,
+    };
+    let spec = GroupSpec::new(topics.group("fanout"), vec![topics.events.to_string()], cores);
+    let (group, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
+    let clock = ctx.clock;
+    let mut threads = Vec::with_capacity(cores + 1);
+    for (core, log) in logs.into_iter().enumerate() {
+        let parts = Parts {
+            topics: Arc::clone(&topics),
+            partitions,
+            metrics: metrics.clone(),
+            view: follower.view(),
+        };
+        let mut monitor =
+            Monitor::new(ctx.health.component(&format!("core-{core}")), &metrics, core.to_string());
+        let follower = Arc::clone(&follower);
+        threads.push(pipe::drive(
+            format!("fanout-{core}"),
+            log,
+            ctx.clock.mono_fn(),
+            signals.clone(),
+            move || Match::new(parts),
+            move |pipe| {
+                pipe.function().set_view(follower.view());
+                monitor.look(pipe.stats(), pipe.stuck(), clock.mono());
+            },
+        )?);
+    }
+
+    let writer = ConfigWriter::on_kafka(log_settings.clone(), &topics.namespace, &topics.config, keyring)?;
+    let spec = GroupSpec::new(topics.group("commands"), vec![topics.commands.to_string()], 1);
+    let (commands, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
+    for log in logs {
+        let (writer, metrics) = (writer.clone(), metrics.clone());
+        let make = move || commands::Carry::new(writer, metrics);
+        threads.push(pipe::drive(
+            "commands".to_owned(),
+            log,
+            ctx.clock.mono_fn(),
+            signals.clone(),
+            make,
+            |_| {},
+        )?);
+    }
+
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => {}
+        () = watch_over(&follower, &group, &metrics, &changed_tx) => {}
+    }
+    info!("giving the partitions back");
+    tokio::join!(group.shutdown(), commands.shutdown());
+    // The threads hold receivers until they end.
+    stopped_tx.send_replace(true);
+    join(threads).await;
     Ok(())
+}
+
+/// Tells the threads of a new view, and reads the lag.
+async fn watch_over(
+    follower: &Follower,
+    group: &Group,
+    metrics: &FanoutMetrics,
+    changed: &watch::Sender<()>,
+) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut views = follower.subscribe();
+    let mut following = true;
+    loop {
+        tokio::select! {
+            // An error means that the process is ending.
+            seen = views.changed(), if following => {
+                following = seen.is_ok();
+                changed.send_replace(());
+            }
+            _ = tick.tick() => {
+                let lag: u64 = group.stats().lag.values().map(|lag| lag.records()).sum();
+                metrics.lag_records.set(i64::try_from(lag).unwrap_or(i64::MAX));
+            }
+        }
+    }
+}
+
+async fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            warn!("a thread of fan-out panicked");
+        }
+    }
+}
+
+/// Reports how a core is doing.
+struct Monitor {
+    health: HealthHandle,
+    metrics: FanoutMetrics,
+    core: String,
+    last: pipe::Stats,
+    ready: Option<bool>,
+}
+
+impl Monitor {
+    fn new(health: HealthHandle, metrics: &FanoutMetrics, core: String) -> Self {
+        Self { health, metrics: metrics.clone(), core, last: pipe::Stats::default(), ready: None }
+    }
+
+    fn look(&mut self, stats: pipe::Stats, stuck: Option<Stuck>, now: Mono) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let Self { metrics, last, .. } = self;
+        if stats.in_flight != last.in_flight {
+            metrics.in_flight.with_label_values(&[&self.core]).set(count(stats.in_flight));
+        }
+        if stats.inputs != last.inputs {
+            metrics.partitions.with_label_values(&[&self.core]).set(count(stats.inputs));
+        }
+        metrics.produce_retries_total.inc_by(stats.unknown + stats.refused - last.unknown - last.refused);
+        *last = stats;
+
+        let reason = match stuck {
+            Some(Stuck::Waiting { since }) if now.since(since) > PATIENCE => {
+                Some("an event was made by a newer configuration than was read here".to_owned())
+            }
+            Some(Stuck::Failing { since, error }) if now.since(since) > PATIENCE => {
+                Some(format!("producing fails: {error}"))
+            }
+            Some(_) | None => None,
+        };
+        if self.ready == Some(reason.is_none()) {
+            return;
+        }
+        self.ready = Some(reason.is_none());
+        match reason {
+            None => self.health.ready(),
+            Some(reason) => {
+                warn!(core = %self.core, "fan-out is stuck: {reason}");
+                self.health.unready(reason);
+            }
+        }
+    }
 }

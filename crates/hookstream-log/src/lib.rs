@@ -11,6 +11,10 @@ mod error;
 pub mod fenced;
 pub mod kafka;
 mod log;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+pub mod pipe;
+
 mod native;
 pub mod tail;
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// What a hop may add to an event; internal topics take `MAX_EVENT_BYTES + HOP_BYTES`.
 pub const HOP_BYTES: usize = 64 * 1024;
+/// An event's attributes alone, written as JSON: half of what a hop may add, so that they fit into every hop's record.
+pub const MAX_ATTRIBUTES_BYTES: usize = 32 * 1024;
 /// `max.message.bytes` of the internal topics, and `message.max.bytes` of the producers.
 pub const MAX_RECORD_BYTES: usize = MAX_EVENT_BYTES + HOP_BYTES;
 

@@ -9,6 +9,10 @@ pub mod command;
 pub mod config;
 pub mod dead_letter;
 pub mod job;
+pub mod event;
+pub mod job;
+pub mod matched;
+pub mod rejected;
 mod topics;
 
 pub use bad_record::{BadRecord, VERSION};
