@@ -1,7 +1,19 @@
 //! The log as a trait, and Kafka behind it.
 //!
+//! [`Log`] is what a stage needs; [`kafka`] is how it gets it from a consumer group. Beside it: [`admin`] makes and
+//! checks topics, [`tail`] follows a compacted topic, [`fenced`] writes as the only one.
+//!
 //! **Invariant:** this is the only crate that names rdkafka.
 
+//pub mod admin;
+mod client;
+mod error;
+//pub mod fenced;
+pub mod kafka;
 mod log;
+mod native;
+//pub mod tail;
 
+pub use client::KafkaSettings;
+pub use error::KafkaError;
 pub use log::{Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token};

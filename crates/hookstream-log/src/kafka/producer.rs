@@ -1,0 +1,252 @@
+//! A core's idempotent producer.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hookstream_types::{Offset, UnixMillis};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, Message, OwnedHeaders, Timestamp};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
+use tokio::sync::Notify;
+
+use crate::client::{KafkaSettings, Reports};
+use crate::error::KafkaError;
+use crate::log::{Ack, Full, LogEvent, OutRecord, ProduceError, Token};
+use crate::native::Queue;
+
+// A token travels through librdkafka in place of a pointer.
+const _: () = assert!(size_of::<usize>() == size_of::<Token>(), "tokens need a 64-bit platform");
+
+type Outcome = (Token, Result<Ack, ProduceError>);
+
+/// What librdkafka calls back; all of it while the core polls.
+struct Context {
+    reports: Reports,
+    delivered: Mutex<VecDeque<Outcome>>,
+    /// The producer can do nothing more.
+    fatal: AtomicBool,
+}
+
+impl rdkafka::ClientContext for Context {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
+        self.reports.log(level, facility, text);
+    }
+
+    fn error(&self, error: RdError, reason: &str) {
+        if matches!(error, RdError::Global(Code::Fatal)) {
+            self.fatal.store(true, Ordering::Relaxed);
+        }
+        self.reports.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        self.reports.served.fetch_add(1, Ordering::Relaxed);
+        let outcome = match result {
+            Ok(message) => Ok(Ack {
+                offset: Offset(message.offset()),
+                appended_at: match message.timestamp() {
+                    Timestamp::LogAppendTime(millis) => Some(UnixMillis(millis)),
+                    Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
+                },
+            }),
+            Err((error, message)) => {
+                if matches!(error, RdError::MessageProduction(Code::Fatal)) {
+                    self.fatal.store(true, Ordering::Relaxed);
+                }
+                let why = classify(error);
+                if self.reports.due("produce") {
+                    tracing::warn!(
+                        topic = message.topic(),
+                        partition = message.partition(),
+                        "a record was not acknowledged: {error}"
+                    );
+                }
+                Err(why)
+            }
+        };
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).push_back((token as Token, outcome));
+    }
+}
+
+/// What an error means for the record.
+fn classify(error: &RdError) -> ProduceError {
+    let RdError::MessageProduction(code) = error else { return ProduceError::Unknown };
+    match code {
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize | Code::InvalidRecord => {
+            ProduceError::TooLarge
+        }
+        Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::UnknownTopicOrPartition
+        | Code::InvalidTopic
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => ProduceError::Refused,
+        _ => ProduceError::Unknown,
+    }
+}
+
+/// A client and its wake-up.
+struct Client {
+    /// Before the producer: dropping it takes the wake-up away.
+    _main: Queue,
+    producer: Arc<BaseProducer<Context>>,
+}
+
+/// Appends records, and tells what became of each, exactly once.
+pub(super) struct Producer {
+    settings: KafkaSettings,
+    name: String,
+    timeout: Duration,
+    wake: Arc<Notify>,
+    client: Client,
+    /// The client is purged and will be replaced when all of its records are answered.
+    failing: bool,
+    in_flight: usize,
+    /// Outcomes that are known without a broker.
+    local: VecDeque<Outcome>,
+}
+
+impl Producer {
+    pub(super) fn new(
+        settings: KafkaSettings,
+        name: String,
+        timeout: Duration,
+        wake: Arc<Notify>,
+    ) -> Result<Self, KafkaError> {
+        let client = connect(&settings, &name, timeout, &wake)?;
+        Ok(Self { settings, name, timeout, wake, client, failing: false, in_flight: 0, local: VecDeque::new() })
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn produce(&mut self, token: Token, record: OutRecord<'_>) -> Result<(), Full> {
+        if self.failing {
+            return Err(Full);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits: asserted above")]
+        let opaque = token as usize;
+        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, opaque).partition(record.partition.0);
+        out.key = record.key;
+        out.payload = record.value;
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            for (name, value) in record.headers {
+                headers = headers.insert(Header { key: name, value: Some(*value) });
+            }
+            out.headers = Some(headers);
+        }
+        match self.client.producer.send(out) {
+            Ok(()) => {
+                self.in_flight += 1;
+                Ok(())
+            }
+            Err((RdError::MessageProduction(Code::QueueFull), _)) => Err(Full),
+            Err((error, _)) => {
+                if matches!(error, RdError::MessageProduction(Code::Fatal)) {
+                    self.client.producer.context().fatal.store(true, Ordering::Relaxed);
+                }
+                // A topic's name with a zero byte is the only other error: no such topic can exist.
+                let why =
+                    if matches!(error, RdError::Nul(_)) { ProduceError::Refused } else { classify(&error) };
+                self.local.push_back((token, Err(why)));
+                self.wake.notify_one();
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<LogEvent> {
+        if let Some((token, result)) = self.local.pop_front() {
+            return Some(LogEvent::Produced { token, result });
+        }
+        let context = Arc::clone(self.client.producer.context());
+        let mut outcome = pop(&context);
+        if outcome.is_none() {
+            // One poll serves one event; they come in batches, so all of them are served.
+            loop {
+                let served = context.reports.served.load(Ordering::Relaxed);
+                self.client.producer.poll(Duration::ZERO);
+                if context.reports.served.load(Ordering::Relaxed) == served {
+                    break;
+                }
+            }
+            outcome = pop(&context);
+        }
+        if context.fatal.load(Ordering::Relaxed) {
+            self.replace();
+        }
+        let (token, result) = outcome?;
+        self.in_flight -= 1;
+        Some(LogEvent::Produced { token, result })
+    }
+
+    /// After a fatal error: everything outstanding is answered with "unknown", then there is another client.
+    fn replace(&mut self) {
+        if !self.failing {
+            self.failing = true;
+            let reason = self.client.producer.client().fatal_error().map(|(_, reason)| reason).unwrap_or_default();
+            tracing::error!(producer = self.name.as_str(), "a fatal producer error; starting another producer: {reason}");
+            self.client.producer.purge(PurgeConfig::default().queue().inflight());
+        }
+        if self.in_flight > 0 {
+            self.wake.notify_one();
+            return;
+        }
+        match connect(&self.settings, &self.name, self.timeout, &self.wake) {
+            Ok(client) => {
+                let old = std::mem::replace(&mut self.client, client);
+                self.failing = false;
+                // Dropping it waits for its threads. If there is no thread for that, the closure is dropped here.
+                drop(std::thread::Builder::new().name("producer-drop".to_owned()).spawn(move || drop(old)));
+            }
+            Err(error) => {
+                if self.client.producer.context().reports.due("replace") {
+                    tracing::error!(producer = self.name.as_str(), "can't start another producer: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn pop(context: &Context) -> Option<Outcome> {
+    context.delivered.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+}
+
+fn connect(
+    settings: &KafkaSettings,
+    name: &str,
+    timeout: Duration,
+    wake: &Arc<Notify>,
+) -> Result<Client, KafkaError> {
+    let context =
+        Context { reports: Reports::new(name), delivered: Mutex::default(), fatal: AtomicBool::new(false) };
+    let producer = Arc::new(BaseProducer::from_config_and_context(&settings.producer(timeout)?, context)?);
+    let mut main = Queue::main(Arc::clone(&producer) as _, producer.client().native_ptr());
+    let wake = Arc::clone(wake);
+    main.set_wake(move || wake.notify_one());
+    Ok(Client { _main: main, producer })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_broker_never_takes_is_too_large() {
+        let of = |code| classify(&RdError::MessageProduction(code));
+        assert_eq!(of(Code::MessageSizeTooLarge), ProduceError::TooLarge);
+        assert_eq!(of(Code::InvalidRecord), ProduceError::TooLarge);
+        assert_eq!(of(Code::UnknownTopicOrPartition), ProduceError::Refused);
+        assert_eq!(of(Code::MessageTimedOut), ProduceError::Unknown);
+        assert_eq!(of(Code::NotEnoughReplicas), ProduceError::Unknown);
+    }
+}

@@ -1,0 +1,20 @@
+//! What librdkafka can do and the rdkafka crate does not bind.
+//!
+//! The crate's own calls lack four things that correctness here rests on: the offset at which a partition's end
+//! was reached, the answer to an asynchronous commit (librdkafka sends it only to a queue named with the commit),
+//! header names and commit metadata that are not UTF-8 (the crate panics on both, and both come from outside), and
+//! the queue that a single reader fills. All of it is here, behind functions that can't be misused.
+//!
+//! **Invariant:** every queue keeps its client alive, and is destroyed before it.
+
+#![expect(unsafe_code, reason = "bindings to librdkafka calls that the rdkafka crate lacks")]
+
+mod commit;
+mod queue;
+mod reader;
+mod topics;
+
+pub(crate) use commit::{CommitAnswer, Commits, Entry, entries};
+pub(crate) use queue::{Code, Polled, Queue, Record};
+pub(crate) use reader::Reader;
+pub(crate) use topics::topic_ids;
