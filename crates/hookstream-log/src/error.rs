@@ -20,7 +20,11 @@ pub enum KafkaError {
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The process can't make another thread.
     #[error("can't start the thread `{name}`")]
-    Thread { name: String, #[source] source: std::io::Error },
+    Thread {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// A number that makes no sense.
     #[error("{0}")]
     Spec(String),

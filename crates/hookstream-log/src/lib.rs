@@ -5,15 +5,17 @@
 //!
 //! **Invariant:** this is the only crate that names rdkafka.
 
-//pub mod admin;
+pub mod admin;
 mod client;
 mod error;
-//pub mod fenced;
+pub mod fenced;
 pub mod kafka;
 mod log;
 mod native;
-//pub mod tail;
+pub mod tail;
 
 pub use client::KafkaSettings;
 pub use error::KafkaError;
-pub use log::{Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token};
+pub use log::{
+    Ack, Ended, Full, Input, Log, LogEvent, Lost, OutRecord, ProduceError, ReadFrom, RecordRef, Token,
+};

@@ -75,8 +75,13 @@ impl EventId {
     /// The id of an event that names itself (CloudEvents: `source` + `id` is unique).
     #[must_use]
     pub fn of_cloudevent(account: AccountUid, source: &str, ce_source: &str, ce_id: &str) -> Self {
-        let name =
-            framed([b"ce".as_slice(), account.0.as_bytes(), source.as_bytes(), ce_source.as_bytes(), ce_id.as_bytes()]);
+        let name = framed([
+            b"ce".as_slice(),
+            account.0.as_bytes(),
+            source.as_bytes(),
+            ce_source.as_bytes(),
+            ce_id.as_bytes(),
+        ]);
         Self(Uuid::new_v5(&EVENT_NAMESPACE, &name))
     }
 
@@ -84,7 +89,13 @@ impl EventId {
     ///
     /// `topic` is the topic's id, or its name where the broker gives none.
     #[must_use]
-    pub fn of_coordinates(cluster: &str, topic: &str, partition: Partition, offset: Offset, index: u32) -> Self {
+    pub fn of_coordinates(
+        cluster: &str,
+        topic: &str,
+        partition: Partition,
+        offset: Offset,
+        index: u32,
+    ) -> Self {
         let name = framed([
             b"at".as_slice(),
             cluster.as_bytes(),

@@ -69,8 +69,10 @@ report_through!(MemberContext);
 
 impl ConsumerContext for MemberContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions =
-            entries(list).into_iter().map(|entry| (Arc::from(entry.topic), Partition(entry.partition))).collect();
+        let partitions = entries(list)
+            .into_iter()
+            .map(|entry| (Arc::from(entry.topic), Partition(entry.partition)))
+            .collect();
         let rebalance = match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions),
             _ => Rebalance::Revoke { partitions, lost: consumer.assignment_lost() },
@@ -285,13 +287,15 @@ impl Control {
     fn on_assign(&mut self, partitions: Vec<Key>) {
         tracing::info!(group = self.at.spec.group, partitions = partitions.len(), "assigned");
         // A partition that is ours already can't be assigned again without having been revoked.
-        let again: Vec<Key> =
-            partitions.iter().filter(|key| matches!(self.parts.get(*key), Some(Part::Owned(_)))).cloned().collect();
+        let again: Vec<Key> = partitions
+            .iter()
+            .filter(|key| matches!(self.parts.get(*key), Some(Part::Owned(_))))
+            .cloned()
+            .collect();
         if !again.is_empty() {
             self.lose(&again, Lost::SessionEnded);
             self.unassign(&again);
         }
-        let ticket = self.ticket();
         for key in partitions {
             self.parts.insert(key, Part::Asking);
         }
@@ -357,12 +361,16 @@ impl Control {
             return;
         };
         self.collect_commits();
-        let dirty = owned.iter().any(|key| matches!(self.parts.get(key), Some(Part::Owned(part)) if part.is_dirty()));
+        let dirty =
+            owned.iter().any(|key| matches!(self.parts.get(key), Some(Part::Owned(part)) if part.is_dirty()));
         if (dirty || self.outstanding.is_some()) && now < flush_by {
             return;
         }
         if dirty {
-            tracing::warn!(group = self.at.spec.group, "the last commits of a revoked partition were not confirmed");
+            tracing::warn!(
+                group = self.at.spec.group,
+                "the last commits of a revoked partition were not confirmed"
+            );
         }
         self.revoking = None;
         self.unassign(&owned);
@@ -452,7 +460,8 @@ impl Control {
             }
         }
         if !ask.is_empty()
-            && let Err(Job::Starts { partitions, .. }) = self.at.helper.give(Job::Starts { ticket, partitions: ask })
+            && let Err(Job::Starts { partitions, .. }) =
+                self.at.helper.give(Job::Starts { ticket, partitions: ask })
         {
             for key in partitions {
                 self.parts.insert(key, Part::Failed { retry_at: now + RETRY });
@@ -502,7 +511,12 @@ impl Control {
             let assignment = Arc::new(Assignment::new(input, Arc::clone(&key.0), key.1));
             let base = hookstream_types::Offset(start.base);
             let metadata = start.metadata.clone();
-            self.inbox(key.1).push(ToCore::Assigned { assignment: Arc::clone(&assignment), queue, base, metadata });
+            self.inbox(key.1).push(ToCore::Assigned {
+                assignment: Arc::clone(&assignment),
+                queue,
+                base,
+                metadata,
+            });
             self.parts.insert(key, Part::Owned(Owned::new(assignment, base, start.metadata)));
         }
         self.urgent = true;
@@ -573,4 +587,3 @@ impl Control {
 fn ends_session(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::FencedInstanceId)
 }
-

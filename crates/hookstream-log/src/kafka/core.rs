@@ -71,7 +71,8 @@ impl fmt::Debug for KafkaLog {
 
 impl KafkaLog {
     pub(super) fn new(parts: Parts) -> Result<Self, KafkaError> {
-        let Parts { settings, name, read_committed, produce_timeout, clock, inbox, lease, inputs, helper } = parts;
+        let Parts { settings, name, read_committed, produce_timeout, clock, inbox, lease, inputs, helper } =
+            parts;
         let wake = Arc::clone(&inbox.wake);
         let producer = Producer::new(settings.clone(), format!("{name}-producer"), produce_timeout, wake)?;
         let reports = Reports::new(name.clone());
@@ -237,7 +238,8 @@ impl Log for KafkaLog {
     fn close(&mut self, input: Input) {
         if self.readers.contains(input) {
             self.readers.close(input);
-            self.events.retain(|event| !matches!(event, LogEvent::Ended { input: ended, .. } if *ended == input));
+            self.events
+                .retain(|event| !matches!(event, LogEvent::Ended { input: ended, .. } if *ended == input));
         }
     }
 

@@ -122,7 +122,8 @@ pub(crate) fn start(
 fn list(partitions: &[Key], offset: RdOffset) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
-        list.add_partition_offset(topic, partition.0, offset).expect("the logical offsets have a representation");
+        list.add_partition_offset(topic, partition.0, offset)
+            .expect("the logical offsets have a representation");
     }
     list
 }
@@ -155,7 +156,9 @@ fn offsets_at<C: rdkafka::consumer::ConsumerContext>(
     partitions: &[Key],
     at: RdOffset,
 ) -> Vec<Result<i64, String>> {
-    by_key(partitions, consumer.offsets_for_times(list(partitions, at), REQUEST_TIMEOUT), |entry| entry.offset)
+    by_key(partitions, consumer.offsets_for_times(list(partitions, at), REQUEST_TIMEOUT), |entry| {
+        entry.offset
+    })
 }
 
 fn starts(consumer: &BaseConsumer<MemberContext>, partitions: Vec<Key>) -> Vec<(Key, Result<Start, String>)> {
@@ -171,13 +174,7 @@ fn starts(consumer: &BaseConsumer<MemberContext>, partitions: Vec<Key>) -> Vec<(
                 let (first, end) = (first?, end?);
                 let (base, why) = base(offset, first, end);
                 if let Some(why) = why {
-                    tracing::warn!(
-                        topic = &*key.0,
-                        partition = key.1.0,
-                        committed = offset,
-                        base,
-                        "{why}"
-                    );
+                    tracing::warn!(topic = &*key.0, partition = key.1.0, committed = offset, base, "{why}");
                 }
                 Ok(Start { base, metadata })
             });
@@ -191,10 +188,20 @@ fn base(committed: i64, first: i64, end: i64) -> (i64, Option<&'static str>) {
     if committed < 0 {
         (first, None)
     } else if committed < first {
-        (first, Some("retention deleted records that were not complete; reading on at the first one that is left"))
+        (
+            first,
+            Some(
+                "retention deleted records that were not complete; reading on at the first one that is left",
+            ),
+        )
     } else if committed > end {
         // What was appended since the log was cut can't be told from what was complete before, so nothing is skipped.
-        (first, Some("the partition ends before the committed offset: its log was cut; reading it from its beginning"))
+        (
+            first,
+            Some(
+                "the partition ends before the committed offset: its log was cut; reading it from its beginning",
+            ),
+        )
     } else {
         (committed, None)
     }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use hookstream_types::{Mono, limits};
 
 /// How long a confirmed contact is good for.
-const TERM: Duration = Duration::from_millis(limits::SESSION_TIMEOUT.as_millis() as u64 / 2);
+const TERM: Duration = match limits::SESSION_TIMEOUT.checked_div(2) {
+    Some(half) => half,
+    None => panic!("two is not zero"),
+};
 
 /// The lease of a group membership, shared by the control thread and the cores.
 ///

@@ -38,6 +38,7 @@ use crate::client::{KafkaSettings, MAX_POLL_INTERVAL};
 use crate::error::KafkaError;
 
 pub use self::core::KafkaLog;
+pub(crate) use self::core::Scratch;
 
 use assignment::Inbox;
 use control::{Command, Control, MemberContext};
@@ -86,7 +87,10 @@ impl GroupSpec {
         // Half of the rest for commits and for being late.
         if self.drain_timeout > MAX_POLL_INTERVAL / 2 {
             let most = (MAX_POLL_INTERVAL / 2).as_secs();
-            return Err(KafkaError::Spec(format!("the group `{}` may drain for {most} s at most", self.group)));
+            return Err(KafkaError::Spec(format!(
+                "the group `{}` may drain for {most} s at most",
+                self.group
+            )));
         }
         Ok(())
     }

@@ -9,7 +9,9 @@ use hookstream_types::{Offset, UnixMillis};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message, OwnedHeaders, Timestamp};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
 use tokio::sync::Notify;
 
 use crate::client::{KafkaSettings, Reports};
@@ -79,9 +81,10 @@ impl ProducerContext for Context {
 fn classify(error: &RdError) -> ProduceError {
     let RdError::MessageProduction(code) = error else { return ProduceError::Unknown };
     match code {
-        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize | Code::InvalidRecord => {
-            ProduceError::TooLarge
-        }
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord => ProduceError::TooLarge,
         Code::UnknownTopic
         | Code::UnknownPartition
         | Code::UnknownTopicOrPartition
@@ -121,7 +124,16 @@ impl Producer {
         wake: Arc<Notify>,
     ) -> Result<Self, KafkaError> {
         let client = connect(&settings, &name, timeout, &wake)?;
-        Ok(Self { settings, name, timeout, wake, client, failing: false, in_flight: 0, local: VecDeque::new() })
+        Ok(Self {
+            settings,
+            name,
+            timeout,
+            wake,
+            client,
+            failing: false,
+            in_flight: 0,
+            local: VecDeque::new(),
+        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -134,7 +146,8 @@ impl Producer {
         }
         #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits: asserted above")]
         let opaque = token as usize;
-        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, opaque).partition(record.partition.0);
+        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, opaque)
+            .partition(record.partition.0);
         out.key = record.key;
         out.payload = record.value;
         if !record.headers.is_empty() {
@@ -193,8 +206,12 @@ impl Producer {
     fn replace(&mut self) {
         if !self.failing {
             self.failing = true;
-            let reason = self.client.producer.client().fatal_error().map(|(_, reason)| reason).unwrap_or_default();
-            tracing::error!(producer = self.name.as_str(), "a fatal producer error; starting another producer: {reason}");
+            let reason =
+                self.client.producer.client().fatal_error().map(|(_, reason)| reason).unwrap_or_default();
+            tracing::error!(
+                producer = self.name.as_str(),
+                "a fatal producer error; starting another producer: {reason}"
+            );
             self.client.producer.purge(PurgeConfig::default().queue().inflight());
         }
         if self.in_flight > 0 {

@@ -122,7 +122,9 @@ impl Readers {
             ReadFrom::Beginning if to.is_some_and(|to| to.0 <= 0) => Some(Ended::Complete),
             ReadFrom::Beginning => self.start(input, Reader::BEGINNING),
             ReadFrom::Time(at) => {
-                let Ok(client) = self.client(&(Arc::clone(&topic), partition)) else { return Some(Ended::Failed) };
+                let Ok(client) = self.client(&(Arc::clone(&topic), partition)) else {
+                    return Some(Ended::Failed);
+                };
                 let consumer = Arc::clone(&self.clients[client].consumer);
                 let inbox = Arc::clone(&self.inbox);
                 let job = Job::ReadFrom { consumer, topic, partition, at, input, inbox };
@@ -173,7 +175,8 @@ impl Readers {
 
     /// A client that doesn't read `key`.
     fn client(&mut self, key: &Key) -> Result<usize, KafkaError> {
-        let free = |client: &Client| !client.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
+        let free =
+            |client: &Client| !client.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
         if let Some(index) = self.clients.iter().position(free) {
             return Ok(index);
         }

@@ -57,7 +57,13 @@ impl Commits {
     pub(crate) fn commit(&self, offsets: &TopicPartitionList) -> Result<(), Code> {
         // SAFETY: the client is alive (the queue keeps it); the list is copied; with a queue the call doesn't wait.
         let err = unsafe {
-            sys::rd_kafka_commit_queue(self.native, offsets.ptr(), self.answers.as_ptr(), None, ptr::null_mut())
+            sys::rd_kafka_commit_queue(
+                self.native,
+                offsets.ptr(),
+                self.answers.as_ptr(),
+                None,
+                ptr::null_mut(),
+            )
         };
         match Code::from(err) {
             Code::NoError => Ok(()),

@@ -69,7 +69,8 @@ impl Queue {
     ) -> Option<Self> {
         let topic = CString::new(topic).ok()?;
         // SAFETY: `native` is `client`'s, which is alive; the topic's name is a C string that outlives the call.
-        let queue = NonNull::new(unsafe { sys::rd_kafka_queue_get_partition(native, topic.as_ptr(), partition) })?;
+        let queue =
+            NonNull::new(unsafe { sys::rd_kafka_queue_get_partition(native, topic.as_ptr(), partition) })?;
         // SAFETY: the queue is valid; no destination means "to its own".
         unsafe { sys::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut()) };
         Some(Self { queue, wake: None, _client: client })
@@ -79,14 +80,22 @@ impl Queue {
     pub(crate) fn new(client: Arc<dyn Any + Send + Sync>, native: *mut RDKafka) -> Self {
         // SAFETY: `native` is `client`'s, which is alive.
         let queue = unsafe { sys::rd_kafka_queue_new(native) };
-        Self { queue: NonNull::new(queue).expect("librdkafka aborts when it has no memory"), wake: None, _client: client }
+        Self {
+            queue: NonNull::new(queue).expect("librdkafka aborts when it has no memory"),
+            wake: None,
+            _client: client,
+        }
     }
 
     /// The client's main queue: where a producer's delivery reports arrive.
     pub(crate) fn main(client: Arc<dyn Any + Send + Sync>, native: *mut RDKafka) -> Self {
         // SAFETY: `native` is `client`'s, which is alive.
         let queue = unsafe { sys::rd_kafka_queue_get_main(native) };
-        Self { queue: NonNull::new(queue).expect("every client has a main queue"), wake: None, _client: client }
+        Self {
+            queue: NonNull::new(queue).expect("every client has a main queue"),
+            wake: None,
+            _client: client,
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
@@ -228,4 +237,3 @@ fn bytes<'a>(at: *mut c_void, len: usize) -> Option<&'a [u8]> {
     // SAFETY: librdkafka gives a pointer to `len` bytes of the message; callers bind the lifetime to it.
     Some(unsafe { slice::from_raw_parts(at.cast::<u8>(), len) })
 }
-

@@ -53,7 +53,8 @@ impl Reader {
         // SAFETY: `native` is `client`'s, which is alive; the topic gets the client's default configuration.
         let topic = NonNull::new(unsafe { sys::rd_kafka_topic_new(native, name.as_ptr(), ptr::null_mut()) })?;
         // SAFETY: topic and queue are valid and belong to the same client.
-        let err = unsafe { sys::rd_kafka_consume_start_queue(topic.as_ptr(), partition, offset, queue.as_ptr()) };
+        let err =
+            unsafe { sys::rd_kafka_consume_start_queue(topic.as_ptr(), partition, offset, queue.as_ptr()) };
         if err != 0 {
             // SAFETY: the topic is valid and not used after this.
             unsafe { sys::rd_kafka_topic_destroy(topic.as_ptr()) };

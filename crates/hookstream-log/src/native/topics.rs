@@ -72,7 +72,8 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t, topics: &[&str]) -> Vec<Option
                 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0;
             let Some(position) = topics.iter().position(|topic| *topic == name) else { continue };
             if !zero {
-                found[position] = Some(CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
+                found[position] =
+                    Some(CStr::from_ptr(sys::rd_kafka_Uuid_base64str(id)).to_string_lossy().into_owned());
             }
         }
     }

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use hookstream_types::{Mono, Offset};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::{Offset as RdOffset, TopicPartitionList};
-use rdkafka::consumer::Consumer;
 
 use super::super::helper::Key;
 use super::{Control, Part, ends_session};
@@ -128,8 +128,10 @@ impl Control {
             answer.code == Code::NoError || answer.entries.iter().any(|entry| entry.code != Code::NoError);
         let mut over = false;
         for item in items {
-            let entry =
-                answer.entries.iter().find(|entry| entry.topic == *item.key.0 && entry.partition == item.key.1.0);
+            let entry = answer
+                .entries
+                .iter()
+                .find(|entry| entry.topic == *item.key.0 && entry.partition == item.key.1.0);
             let code = entry.filter(|_| by_partition).map_or(answer.code, |entry| entry.code);
             match code {
                 Code::NoError | Code::RebalanceInProgress | Code::OffsetMetadataTooLarge => {

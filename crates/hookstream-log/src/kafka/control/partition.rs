@@ -11,9 +11,13 @@ use super::super::helper::Start;
 pub(super) enum Part {
     /// Its offsets are to be asked for.
     Asking,
-    Asked { ticket: u64 },
+    Asked {
+        ticket: u64,
+    },
     /// They could not be read: ask again then.
-    Failed { retry_at: Mono },
+    Failed {
+        retry_at: Mono,
+    },
     /// They are known; it can be assigned when its former queue was let go.
     Ready(Start),
     Owned(Owned),

@@ -1,0 +1,549 @@
+//! Makes topics, and tells how those that exist differ from what is needed.
+//!
+//! Nothing that exists is changed: a difference is for an operator to judge.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, Producer as _};
+
+use crate::client::{KafkaSettings, Reports, report_through};
+use crate::error::KafkaError;
+use crate::native;
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an absent broker is tried.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often it is said that there is none.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a topic that was just made may take to have leaders.
+const LEADERS: Duration = Duration::from_secs(15);
+
+struct Context {
+    reports: Reports,
+}
+report_through!(Context);
+impl rdkafka::producer::ProducerContext for Context {
+    type DeliveryOpaque = ();
+    fn delivery(&self, _: &rdkafka::producer::DeliveryResult<'_>, (): ()) {}
+}
+
+/// What happens to old records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// They are deleted after this long; none: never.
+    Delete(Option<Duration>),
+    /// The last one of each key stays.
+    Compact,
+}
+
+/// A topic as it is to be.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    pub name: String,
+    pub partitions: i32,
+    pub replication_factor: i32,
+    pub min_insync_replicas: i32,
+    pub cleanup: Cleanup,
+    /// The broker stamps records with its own clock (`LogAppendTime`).
+    pub log_append_time: bool,
+    /// Of a batch of records.
+    pub max_message_bytes: usize,
+    /// Further configuration, for a topic that is made; not compared.
+    pub extra: Vec<(String, String)>,
+}
+
+impl TopicSpec {
+    fn configuration(&self) -> Vec<(String, String)> {
+        let mut configuration = vec![
+            ("min.insync.replicas".to_owned(), self.min_insync_replicas.to_string()),
+            ("max.message.bytes".to_owned(), self.max_message_bytes.to_string()),
+            ("compression.type".to_owned(), "producer".to_owned()),
+            ("unclean.leader.election.enable".to_owned(), "false".to_owned()),
+        ];
+        let mut set = |name: &str, value: String| configuration.push((name.to_owned(), value));
+        let timestamps = if self.log_append_time { "LogAppendTime" } else { "CreateTime" };
+        set("message.timestamp.type", timestamps.to_owned());
+        match self.cleanup {
+            Cleanup::Compact => set("cleanup.policy", "compact".to_owned()),
+            Cleanup::Delete(retention) => {
+                set("cleanup.policy", "delete".to_owned());
+                set(
+                    "retention.ms",
+                    retention.map_or_else(|| "-1".to_owned(), |time| time.as_millis().to_string()),
+                );
+            }
+        }
+        configuration.extend(self.extra.iter().cloned());
+        configuration
+    }
+
+    /// How a topic with these partitions and this configuration differs.
+    fn compare(&self, partitions: i32, found: &BTreeMap<String, String>) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut differ = |what| differences.push(Difference { topic: self.name.clone(), what });
+        if partitions != self.partitions {
+            differ(What::Partitions { needed: self.partitions, found: partitions });
+        }
+        let text = |name: &str| found.get(name).map_or("", String::as_str);
+        let number = |name: &str| found.get(name).and_then(|value| value.parse::<i64>().ok());
+
+        let append_time = text("message.timestamp.type") == "LogAppendTime";
+        if self.log_append_time && !append_time {
+            differ(What::NotLogAppendTime);
+        }
+        let cleanup = text("cleanup.policy");
+        let compacts = cleanup.split(',').any(|policy| policy.trim() == "compact");
+        let deletes = cleanup.split(',').any(|policy| policy.trim() == "delete");
+        match self.cleanup {
+            Cleanup::Compact if !compacts || deletes => {
+                differ(What::Cleanup { needed: "compact", found: cleanup.to_owned() });
+            }
+            Cleanup::Delete(_) if compacts => {
+                differ(What::Cleanup { needed: "delete", found: cleanup.to_owned() });
+            }
+            Cleanup::Compact => {}
+            Cleanup::Delete(needed) => {
+                let kept = number("retention.ms").filter(|kept| *kept >= 0);
+                if let Some(kept) = kept {
+                    let kept = Duration::from_millis(u64::try_from(kept).unwrap_or(0));
+                    if needed.is_none_or(|needed| kept < needed) {
+                        differ(What::Retention { needed, found: kept });
+                    }
+                }
+                if let Some(bytes) = number("retention.bytes").filter(|bytes| *bytes >= 0) {
+                    differ(What::RetentionBytes { found: bytes });
+                }
+            }
+        }
+        let needed = i64::try_from(self.max_message_bytes).unwrap_or(i64::MAX);
+        if let Some(found) = number("max.message.bytes").filter(|found| *found < needed) {
+            differ(What::MaxMessageBytes { needed, found });
+        }
+        let needed = i64::from(self.min_insync_replicas);
+        if let Some(found) = number("min.insync.replicas").filter(|found| *found < needed) {
+            differ(What::MinInsyncReplicas { needed, found });
+        }
+        differences
+    }
+}
+
+/// How a topic differs from what is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub topic: String,
+    pub what: What,
+}
+
+/// See [`Difference`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Missing,
+    Partitions {
+        needed: i32,
+        found: i32,
+    },
+    NotLogAppendTime,
+    Cleanup {
+        needed: &'static str,
+        found: String,
+    },
+    /// It keeps records too short; none needed: for ever.
+    Retention {
+        needed: Option<Duration>,
+        found: Duration,
+    },
+    /// It deletes by size, so how long it keeps a record is anybody's guess.
+    RetentionBytes {
+        found: i64,
+    },
+    MaxMessageBytes {
+        needed: i64,
+        found: i64,
+    },
+    MinInsyncReplicas {
+        needed: i64,
+        found: i64,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "topic `{}` ", self.topic)?;
+        match &self.what {
+            What::Missing => write!(f, "does not exist"),
+            What::Partitions { needed, found } => write!(f, "has {found} partitions, not {needed}"),
+            What::NotLogAppendTime => write!(f, "has `message.timestamp.type` CreateTime, not LogAppendTime"),
+            What::Cleanup { needed, found } => write!(f, "has `cleanup.policy` {found}, not {needed}"),
+            What::Retention { needed: Some(needed), found } => {
+                write!(f, "keeps records for {found:?}, less than {needed:?}: raise `retention.ms`")
+            }
+            What::Retention { needed: None, found } => {
+                write!(f, "keeps records for {found:?}, not for ever: set `retention.ms` to -1")
+            }
+            What::RetentionBytes { found } => {
+                write!(f, "deletes records beyond {found} bytes: set `retention.bytes` to -1")
+            }
+            What::MaxMessageBytes { needed, found } => {
+                write!(f, "has `max.message.bytes` {found}, less than {needed}")
+            }
+            What::MinInsyncReplicas { needed, found } => {
+                write!(f, "has `min.insync.replicas` {found}, less than {needed}")
+            }
+        }
+    }
+}
+
+/// Makes and describes topics.
+pub struct Admin {
+    bootstrap_servers: String,
+    client: AdminClient<Context>,
+    /// For requests that the administration client can't make.
+    plain: Arc<BaseProducer<Context>>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("bootstrap_servers", &self.bootstrap_servers).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Makes the client; talks to nobody yet.
+    ///
+    /// # Errors
+    /// If the settings are not taken.
+    pub fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+        let config = settings.plain()?;
+        let context = || Context { reports: Reports::new("admin") };
+        Ok(Self {
+            bootstrap_servers: settings.bootstrap_servers.clone(),
+            client: AdminClient::from_config_and_context(&config, context())?,
+            plain: Arc::new(BaseProducer::from_config_and_context(&config, context())?),
+        })
+    }
+
+    /// Waits until a broker answers, and says every few seconds that none does. Gives up after `patience`, if any.
+    ///
+    /// # Errors
+    /// [`KafkaError::NoBroker`] after `patience`.
+    pub async fn wait_for_broker(&self, patience: Option<Duration>) -> Result<(), KafkaError> {
+        let started = Instant::now();
+        let mut said: Option<Instant> = None;
+        loop {
+            let error = match self.metadata(Duration::from_secs(2)).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if patience.is_some_and(|patience| started.elapsed() >= patience) {
+                return Err(error);
+            }
+            if said.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                said = Some(Instant::now());
+                tracing::warn!("{error}; trying again");
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// All topics and how many partitions each has.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn topics(&self) -> Result<BTreeMap<String, i32>, KafkaError> {
+        Ok(self
+            .metadata(REQUEST_TIMEOUT)
+            .await?
+            .into_iter()
+            .map(|(name, seen)| (name, seen.partitions))
+            .collect())
+    }
+
+    /// Makes the topics that don't exist yet, and returns their names.
+    ///
+    /// # Errors
+    /// If a topic can't be made, or no broker answers.
+    pub async fn create_missing(&self, specs: &[TopicSpec]) -> Result<Vec<String>, KafkaError> {
+        let existing = self.metadata(REQUEST_TIMEOUT).await?;
+        let missing: Vec<&TopicSpec> =
+            specs.iter().filter(|spec| !existing.contains_key(&spec.name)).collect();
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let configurations: Vec<_> = missing.iter().map(|spec| spec.configuration()).collect();
+        let topics: Vec<NewTopic<'_>> = missing
+            .iter()
+            .zip(&configurations)
+            .map(|(spec, configuration)| {
+                let replication = TopicReplication::Fixed(spec.replication_factor);
+                let mut topic = NewTopic::new(&spec.name, spec.partitions, replication);
+                for (name, value) in configuration {
+                    topic = topic.set(name, value);
+                }
+                topic
+            })
+            .collect();
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST_TIMEOUT * 2))
+            .operation_timeout(Some(REQUEST_TIMEOUT));
+        let results = self
+            .client
+            .create_topics(&topics, &options)
+            .await
+            .map_err(|error| self.explain("create topics", &error))?;
+        let mut created = Vec::new();
+        for result in results {
+            match result {
+                Ok(name) => created.push(name),
+                // Somebody else was faster.
+                Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    let action = format!("create the topic `{name}`");
+                    return Err(KafkaError::Refused { action, reason: code.to_string() });
+                }
+            }
+        }
+        self.wait_for_leaders(specs).await?;
+        Ok(created)
+    }
+
+    /// How the topics that exist differ from what is needed, and which don't exist.
+    ///
+    /// # Errors
+    /// If no broker answers, or topics may not be described.
+    pub async fn check(&self, specs: &[TopicSpec]) -> Result<Vec<Difference>, KafkaError> {
+        let existing = self.metadata(REQUEST_TIMEOUT).await?;
+        let present: Vec<&TopicSpec> =
+            specs.iter().filter(|spec| existing.contains_key(&spec.name)).collect();
+        let mut configurations = BTreeMap::new();
+        if !present.is_empty() {
+            let resources: Vec<_> = present.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
+            let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+            let described = self
+                .client
+                .describe_configs(&resources, &options)
+                .await
+                .map_err(|error| self.explain("describe topics", &error))?;
+            for (spec, resource) in present.iter().zip(described) {
+                let resource = resource.map_err(|code| KafkaError::Refused {
+                    action: format!("describe the topic `{}`", spec.name),
+                    reason: code.to_string(),
+                })?;
+                let entries =
+                    resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+                configurations.insert(spec.name.as_str(), entries.collect::<BTreeMap<_, _>>());
+            }
+        }
+        let mut differences = Vec::new();
+        for spec in specs {
+            match (existing.get(&spec.name), configurations.get(spec.name.as_str())) {
+                (Some(seen), Some(configuration)) => {
+                    differences.extend(spec.compare(seen.partitions, configuration));
+                }
+                _ => differences.push(Difference { topic: spec.name.clone(), what: What::Missing }),
+            }
+        }
+        Ok(differences)
+    }
+
+    /// Deletes topics; those that don't exist are fine.
+    ///
+    /// # Errors
+    /// If a topic can't be deleted, or no broker answers.
+    pub async fn delete(&self, topics: &[&str]) -> Result<(), KafkaError> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let results = self
+            .client
+            .delete_topics(topics, &options)
+            .await
+            .map_err(|error| self.explain("delete topics", &error))?;
+        for result in results {
+            if let Err((name, code)) = result
+                && code != Code::UnknownTopicOrPartition
+            {
+                let action = format!("delete the topic `{name}`");
+                return Err(KafkaError::Refused { action, reason: code.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The cluster's id: what coordinates in it are relative to.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn cluster_id(&self) -> Result<String, KafkaError> {
+        let plain = Arc::clone(&self.plain);
+        let id = blocking(move || plain.client().fetch_cluster_id(REQUEST_TIMEOUT)).await;
+        id.ok_or_else(|| self.no_broker("the cluster's id was not told in time"))
+    }
+
+    /// The topics' ids, in their order; none where the topic does not exist or the broker gives no ids.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn topic_ids(&self, topics: &[&str]) -> Result<Vec<Option<String>>, KafkaError> {
+        let plain = Arc::clone(&self.plain);
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        let ids = blocking(move || {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let native = plain.client().native_ptr();
+            native::topic_ids(plain, native, &names, REQUEST_TIMEOUT)
+        })
+        .await;
+        ids.map_err(|code| self.explain("describe topics", &RdError::AdminOp(code)))
+    }
+
+    async fn metadata(&self, timeout: Duration) -> Result<BTreeMap<String, Seen>, KafkaError> {
+        let plain = Arc::clone(&self.plain);
+        let metadata = blocking(move || {
+            let metadata = plain.client().fetch_metadata(None, timeout)?;
+            Ok(metadata
+                .topics()
+                .iter()
+                .filter(|topic| topic.error().is_none())
+                .map(|topic| {
+                    let partitions = topic.partitions();
+                    let led = partitions.iter().all(|partition| partition.leader() >= 0);
+                    let partitions = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+                    (topic.name().to_owned(), Seen { partitions, led })
+                })
+                .collect())
+        })
+        .await;
+        metadata.map_err(|error: RdError| self.explain("list topics", &error))
+    }
+
+    async fn wait_for_leaders(&self, specs: &[TopicSpec]) -> Result<(), KafkaError> {
+        let by = Instant::now() + LEADERS;
+        loop {
+            let seen = self.metadata(REQUEST_TIMEOUT).await?;
+            if specs
+                .iter()
+                .all(|spec| seen.get(&spec.name).is_some_and(|seen| seen.led && seen.partitions > 0))
+            {
+                return Ok(());
+            }
+            if Instant::now() >= by {
+                let reason = "their partitions have no leaders yet".to_owned();
+                return Err(KafkaError::Refused { action: "create topics".to_owned(), reason });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn explain(&self, action: &str, error: &RdError) -> KafkaError {
+        let code = match error {
+            RdError::AdminOp(code) => Some(*code),
+            other => other.rdkafka_error_code(),
+        };
+        let unreachable = matches!(
+            code,
+            Some(
+                Code::BrokerTransportFailure
+                    | Code::AllBrokersDown
+                    | Code::OperationTimedOut
+                    | Code::RequestTimedOut
+                    | Code::Resolve
+            )
+        );
+        if unreachable {
+            return self.no_broker(&error.to_string());
+        }
+        KafkaError::Refused { action: action.to_owned(), reason: error.to_string() }
+    }
+
+    fn no_broker(&self, reason: &str) -> KafkaError {
+        // The connection's own error says more, if there is one.
+        self.plain.poll(Duration::ZERO);
+        while {
+            let served = &self.plain.context().reports.served;
+            let before = served.load(std::sync::atomic::Ordering::Relaxed);
+            self.plain.poll(Duration::ZERO);
+            served.load(std::sync::atomic::Ordering::Relaxed) != before
+        } {}
+        let reason = self.plain.context().reports.last_error().unwrap_or_else(|| reason.to_owned());
+        KafkaError::NoBroker { bootstrap_servers: self.bootstrap_servers.clone(), reason }
+    }
+}
+
+/// What the metadata say about a topic.
+struct Seen {
+    partitions: i32,
+    /// Every partition has a leader.
+    led: bool,
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(cleanup: Cleanup) -> TopicSpec {
+        TopicSpec {
+            name: "t".to_owned(),
+            partitions: 4,
+            replication_factor: 3,
+            min_insync_replicas: 2,
+            cleanup,
+            log_append_time: true,
+            max_message_bytes: 1000,
+            extra: Vec::new(),
+        }
+    }
+
+    fn as_made(spec: &TopicSpec) -> BTreeMap<String, String> {
+        spec.configuration().into_iter().collect()
+    }
+
+    #[test]
+    fn a_topic_as_made_does_not_differ() {
+        for cleanup in
+            [Cleanup::Compact, Cleanup::Delete(None), Cleanup::Delete(Some(Duration::from_secs(60)))]
+        {
+            let spec = spec(cleanup);
+            assert_eq!(spec.compare(4, &as_made(&spec)), Vec::new(), "{cleanup:?}");
+        }
+    }
+
+    #[test]
+    fn each_difference_is_told() {
+        let spec = spec(Cleanup::Delete(Some(Duration::from_secs(60))));
+        let mut found = as_made(&spec);
+        for (name, value) in [
+            ("message.timestamp.type", "CreateTime"),
+            ("retention.ms", "59999"),
+            ("retention.bytes", "1000"),
+            ("max.message.bytes", "999"),
+            ("min.insync.replicas", "1"),
+        ] {
+            found.insert(name.to_owned(), value.to_owned());
+        }
+        let told: Vec<String> = spec.compare(3, &found).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "topic `t` has 3 partitions, not 4",
+                "topic `t` has `message.timestamp.type` CreateTime, not LogAppendTime",
+                "topic `t` keeps records for 59.999s, less than 60s: raise `retention.ms`",
+                "topic `t` deletes records beyond 1000 bytes: set `retention.bytes` to -1",
+                "topic `t` has `max.message.bytes` 999, less than 1000",
+                "topic `t` has `min.insync.replicas` 1, less than 2",
+            ]
+        );
+        found.insert("cleanup.policy".to_owned(), "compact".to_owned());
+        assert!(spec.compare(4, &found).iter().any(|d| matches!(d.what, What::Cleanup { .. })));
+    }
+}

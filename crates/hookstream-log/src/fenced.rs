@@ -1,0 +1,213 @@
+//! Writes as the only one: whoever claims a name last writes, and all who claimed it before cannot any more.
+//!
+//! Kafka's transactional producers do that: claiming bumps the name's epoch and ends what the former claimant had
+//! begun. Everything here blocks, so it runs on a thread of its own.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hookstream_types::Offset;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+
+use crate::client::{KafkaSettings, Reports};
+use crate::error::KafkaError;
+use crate::log::OutRecord;
+
+/// How long the broker keeps an open transaction of a writer that is gone; readers wait for it.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a record may take; less than the transaction.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deliveries are looked for this often.
+const POLL: Duration = Duration::from_millis(1);
+
+/// What became of a group of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All are in the log, at these offsets, and readers see them.
+    Committed { offsets: Vec<Offset> },
+    /// None is: somebody else has claimed the name.
+    Fenced,
+    /// All are, or none: read the log to find out. Drop the writer.
+    Unknown,
+    /// None is. Drop the writer.
+    NotWritten { reason: String },
+}
+
+type Delivered = Vec<(usize, Result<Offset, Code>)>;
+
+struct Context {
+    reports: Reports,
+    delivered: Mutex<Delivered>,
+}
+
+impl rdkafka::ClientContext for Context {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
+        self.reports.log(level, facility, text);
+    }
+
+    fn error(&self, error: RdError, reason: &str) {
+        self.reports.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        let result = match result {
+            Ok(message) => Ok(Offset(message.offset())),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(Code::Unknown)),
+        };
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+    }
+}
+
+/// The writer that has claimed a name.
+pub struct FencedWriter {
+    producer: BaseProducer<Context>,
+}
+
+impl fmt::Debug for FencedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FencedWriter").finish_non_exhaustive()
+    }
+}
+
+impl FencedWriter {
+    /// Claims `transactional_id`. When this returns, no earlier claimant can write any more, and what it had begun
+    /// is either committed or never will be: read the log to its end before deciding anything.
+    ///
+    /// # Errors
+    /// If it takes longer than `timeout`, or the broker refuses.
+    pub fn claim(
+        settings: &KafkaSettings,
+        transactional_id: &str,
+        timeout: Duration,
+    ) -> Result<Self, KafkaError> {
+        let mut config = settings.producer(DELIVERY_TIMEOUT)?;
+        config.set("transactional.id", transactional_id);
+        config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+        config.set("linger.ms", "0");
+        let context = Context { reports: Reports::new(transactional_id), delivered: Mutex::default() };
+        let producer = BaseProducer::from_config_and_context(&config, context)?;
+        match producer.init_transactions(timeout) {
+            Ok(()) => Ok(Self { producer }),
+            Err(error) => {
+                producer.poll(Duration::ZERO);
+                let reason = producer.context().reports.last_error();
+                let reason = reason.unwrap_or_else(|| error.to_string());
+                let out_of_reach = matches!(
+                    error.rdkafka_error_code(),
+                    Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown)
+                );
+                Err(if out_of_reach {
+                    KafkaError::NoBroker { bootstrap_servers: settings.bootstrap_servers.clone(), reason }
+                } else {
+                    KafkaError::Refused {
+                        action: format!("claim `{transactional_id}`"),
+                        reason: error.to_string(),
+                    }
+                })
+            }
+        }
+    }
+
+    /// Writes all of `records` or none. After anything but [`Outcome::Committed`] the writer is of no use.
+    #[must_use]
+    pub fn write(&mut self, records: &[OutRecord<'_>]) -> Outcome {
+        if let Err(error) = self.producer.begin_transaction() {
+            return not_written(&error);
+        }
+        self.producer.context().delivered.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        for (index, record) in records.iter().enumerate() {
+            if let Err(error) = self.send(index, record) {
+                return self.abort(&error);
+            }
+        }
+        let offsets = match self.deliveries(records.len()) {
+            Ok(offsets) => offsets,
+            Err(error) => return self.abort(&error),
+        };
+        // Nothing is in flight, so this does not run into the crate's slow flush.
+        match self.producer.commit_transaction(COMMIT_TIMEOUT) {
+            Ok(()) => Outcome::Committed { offsets },
+            Err(error) => {
+                // Whatever the error: the commit may have been carried out before it.
+                tracing::warn!("the outcome of a transaction is not known: {error}");
+                Outcome::Unknown
+            }
+        }
+    }
+
+    fn send(&self, index: usize, record: &OutRecord<'_>) -> Result<(), RdError> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in record.headers {
+            headers = headers.insert(Header { key: name, value: Some(*value) });
+        }
+        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, index)
+            .partition(record.partition.0)
+            .headers(headers);
+        out.key = record.key;
+        out.payload = record.value;
+        self.producer.send(out).map_err(|(error, _)| error)
+    }
+
+    /// Waits for all deliveries; counted here, because the crate's flush takes 100 ms when anything is in flight.
+    fn deliveries(&self, count: usize) -> Result<Vec<Offset>, RdError> {
+        let by = Instant::now() + DELIVERY_TIMEOUT + POLL;
+        loop {
+            let delivered: Delivered = {
+                let mut delivered =
+                    self.producer.context().delivered.lock().unwrap_or_else(PoisonError::into_inner);
+                if delivered.len() < count { Vec::new() } else { std::mem::take(&mut *delivered) }
+            };
+            if count == 0 || !delivered.is_empty() {
+                let mut offsets = vec![Offset(-1); count];
+                for (index, result) in delivered {
+                    offsets[index] = result.map_err(RdError::MessageProduction)?;
+                }
+                return Ok(offsets);
+            }
+            if Instant::now() >= by {
+                return Err(RdError::MessageProduction(Code::MessageTimedOut));
+            }
+            self.producer.poll(POLL);
+        }
+    }
+
+    /// Gives the transaction up. It was not committed, so nothing of it will ever be seen, even if the abort fails.
+    fn abort(&self, error: &RdError) -> Outcome {
+        let outcome = not_written(error);
+        if outcome != Outcome::Fenced
+            && let Err(error) = self.producer.abort_transaction(ABORT_TIMEOUT)
+        {
+            if is_fenced(&error) {
+                return Outcome::Fenced;
+            }
+            tracing::warn!("can't abort a transaction: {error}; the broker will");
+        }
+        outcome
+    }
+}
+
+fn not_written(error: &RdError) -> Outcome {
+    if is_fenced(error) { Outcome::Fenced } else { Outcome::NotWritten { reason: error.to_string() } }
+}
+
+fn is_fenced(error: &RdError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::Fenced
+                | Code::InvalidProducerEpoch
+                | Code::ProducerFenced
+                | Code::TransactionCoordinatorFenced
+        )
+    )
+}

@@ -1,0 +1,12 @@
+//! The contract of the log, on a real Kafka, and what only Kafka has.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod admin;
+mod contract;
+mod driver;
+mod fenced;
+mod group;
+mod kafka;
+mod lease;
+mod tail;
