@@ -1,0 +1,405 @@
+//! The configuration, materialised from its log. Pure: records go in, a [`View`] comes out.
+//!
+//! What can't be read or opened never stops anything, is listed in [`State::problems`], and loses no delivery:
+//! - A webhook whose secrets can't be opened, or whose newest record can't be read, is shown as *paused*: its
+//!   events are matched and its jobs held, and nothing leaves unsigned.
+//! - A webhook of which no record can be read is shown as a paused one that matches nothing: new events can't be
+//!   matched without knowing what it asks for, but its waiting jobs are held instead of skipped as deleted.
+//! - Any other record that can't be read leaves the last readable one in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookstream_core::config::{Account, EventType, Source, View, Webhook, WebhookState};
+use hookstream_core::exchange::Method;
+use hookstream_core::schedule::RetrySchedule;
+use hookstream_types::{AccountUid, Chain, Offset, WebhookId};
+use hookstream_wire::config::{AccountRecord, ClusterRecord, Key, Record, WebhookRecord};
+use rustc_hash::FxHashMap;
+use uuid::Uuid;
+
+use crate::envelope::{DataKey, Keyring, OpenError, Place};
+
+/// Field of a signing key, in the associated data.
+pub(crate) const SECRET_FIELD: &str = "secret";
+
+/// Field of a header's value, in the associated data.
+pub(crate) fn header_field(name: &str) -> String {
+    format!("header/{name}")
+}
+
+/// Everything that is configured.
+#[derive(Debug)]
+pub struct State {
+    keyring: Arc<Keyring>,
+    /// After the last applied record.
+    offset: Offset,
+    cluster: Option<ClusterRecord>,
+    accounts: BTreeMap<AccountUid, Arc<AccountRecord>>,
+    sources: BTreeMap<String, Arc<Source>>,
+    event_types: BTreeMap<String, Arc<EventType>>,
+    webhooks: BTreeMap<WebhookId, Entry>,
+    account_names: BTreeSet<(String, AccountUid)>,
+    webhook_names: BTreeSet<(AccountUid, String, WebhookId)>,
+    /// Records that can't be read, by their key's text.
+    unreadable: BTreeMap<String, String>,
+    /// Webhooks among those.
+    unreadable_webhooks: BTreeSet<WebhookId>,
+    /// Webhooks that are to be opened before the next view.
+    unopened: BTreeSet<WebhookId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Arc<WebhookRecord>,
+    shown: Option<Arc<Webhook>>,
+    problem: Option<OpenError>,
+}
+
+/// A record that is left out of the view, or held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The record's key.
+    pub key: String,
+    /// For people; holds no secret.
+    pub message: String,
+}
+
+impl State {
+    #[must_use]
+    pub fn new(keyring: Arc<Keyring>) -> Self {
+        Self {
+            keyring,
+            offset: Offset::default(),
+            cluster: None,
+            accounts: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            event_types: BTreeMap::new(),
+            webhooks: BTreeMap::new(),
+            account_names: BTreeSet::new(),
+            webhook_names: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+            unreadable_webhooks: BTreeSet::new(),
+            unopened: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in a record of the log.
+    pub fn apply(&mut self, offset: Offset, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.offset = self.offset.max(offset.next());
+        let key = key.unwrap_or_default();
+        let key_text = String::from_utf8_lossy(key).into_owned();
+        let parsed = Key::from_bytes(key);
+        let id = if let Ok(Key::Webhook(id)) = &parsed { Some(*id) } else { None };
+        let outcome = parsed.and_then(|key| {
+            let record = value.map(|value| Record::decode(&key, value)).transpose()?;
+            Ok((key, record))
+        });
+        match outcome {
+            Ok((key, record)) => {
+                self.unreadable.remove(&key_text);
+                if let Some(id) = id {
+                    self.unreadable_webhooks.remove(&id);
+                }
+                drop(self.put(&key, record));
+            }
+            Err(_) if value.is_none() => {
+                self.unreadable.remove(&key_text);
+            }
+            Err(error) => {
+                self.unreadable.insert(key_text, Chain(&error).to_string());
+                if let Some(id) = id {
+                    self.unreadable_webhooks.insert(id);
+                    self.unopened.insert(id);
+                }
+            }
+        }
+    }
+
+    /// Records that everything below `offset` is applied (the end of a log may hold no records but markers).
+    pub fn reached(&mut self, offset: Offset) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// Sets or removes a resource; returns what stood there, so that it can be put back.
+    pub(crate) fn put(&mut self, key: &Key, record: Option<Record>) -> Option<Record> {
+        match key {
+            Key::Cluster => {
+                let record = if let Some(Record::Cluster(record)) = record { Some(record) } else { None };
+                std::mem::replace(&mut self.cluster, record).map(Record::Cluster)
+            }
+            Key::Account(uid) => {
+                let old = self.accounts.remove(uid);
+                if let Some(old) = &old {
+                    self.account_names.remove(&(old.account.name.clone(), *uid));
+                }
+                if let Some(Record::Account(record)) = record {
+                    self.account_names.insert((record.account.name.clone(), *uid));
+                    self.accounts.insert(*uid, Arc::new(record));
+                }
+                if old.as_ref().map(|old| &old.data_key) != self.accounts.get(uid).map(|new| &new.data_key) {
+                    let of_account = (*uid, String::new(), WebhookId(Uuid::nil()))..;
+                    let ids = self.webhook_names.range(of_account).take_while(|(account, ..)| account == uid);
+                    self.unopened.extend(ids.map(|(_, _, id)| *id));
+                }
+                old.map(|old| Record::Account(Arc::unwrap_or_clone(old)))
+            }
+            Key::Source(name) => {
+                let old = self.sources.remove(name);
+                if let Some(Record::Source(source)) = record {
+                    self.sources.insert(name.clone(), Arc::new(source));
+                }
+                old.map(|old| Record::Source(Arc::unwrap_or_clone(old)))
+            }
+            Key::EventType(name) => {
+                let old = self.event_types.remove(name);
+                if let Some(Record::EventType(event_type)) = record {
+                    self.event_types.insert(name.clone(), Arc::new(event_type));
+                }
+                old.map(|old| Record::EventType(Arc::unwrap_or_clone(old)))
+            }
+            Key::Webhook(id) => {
+                let old = self.webhooks.remove(id).map(|entry| entry.record);
+                if let Some(old) = &old {
+                    self.webhook_names.remove(&(old.account, old.name.clone(), *id));
+                }
+                self.unopened.remove(id);
+                if let Some(Record::Webhook(record)) = record {
+                    self.webhook_names.insert((record.account, record.name.clone(), *id));
+                    self.webhooks.insert(*id, Entry { record: Arc::new(record), shown: None, problem: None });
+                    self.unopened.insert(*id);
+                }
+                old.map(|old| Record::Webhook(Arc::unwrap_or_clone(old)))
+            }
+        }
+    }
+
+    /// The view that stages decide by.
+    #[must_use]
+    pub fn view(&mut self) -> View {
+        self.open_changed();
+        let mut webhooks = FxHashMap::default();
+        let mut by_account: FxHashMap<AccountUid, Vec<WebhookId>> = FxHashMap::default();
+        for (id, entry) in &self.webhooks {
+            let Some(webhook) = &entry.shown else { continue };
+            webhooks.insert(*id, Arc::clone(webhook));
+            by_account.entry(webhook.account).or_default().push(*id);
+        }
+        for id in &self.unreadable_webhooks {
+            webhooks.entry(*id).or_insert_with(|| Arc::new(placeholder(*id)));
+        }
+        let accounts = self.accounts.values().map(|r| (r.account.name.clone(), Arc::new(r.account.clone())));
+        View {
+            offset: self.offset,
+            accounts: accounts.collect::<BTreeMap<String, Arc<Account>>>(),
+            sources: self.sources.clone(),
+            event_types: self.event_types.clone(),
+            webhooks,
+            by_account,
+        }
+    }
+
+    /// What is left out of the last view, or held there, and why.
+    pub fn problems(&self) -> impl Iterator<Item = Problem> {
+        let unreadable = self.unreadable.iter();
+        let unreadable = unreadable.map(|(key, message)| Problem { key: key.clone(), message: message.clone() });
+        let unopened = self.webhooks.iter().filter_map(|(id, entry)| {
+            let message = format!("the webhook is held: {}", entry.problem.as_ref()?);
+            Some(Problem { key: Key::Webhook(*id).to_string(), message })
+        });
+        unreadable.chain(unopened)
+    }
+
+    /// The offset after the last applied record.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    #[must_use]
+    pub fn cluster(&self) -> Option<&ClusterRecord> {
+        self.cluster.as_ref()
+    }
+
+    #[must_use]
+    pub fn account(&self, uid: AccountUid) -> Option<&AccountRecord> {
+        self.accounts.get(&uid).map(|record| &**record)
+    }
+
+    #[must_use]
+    pub fn account_by_name(&self, name: &str) -> Option<&AccountRecord> {
+        let from = (name.to_owned(), AccountUid(Uuid::nil()));
+        let (found, uid) = self.account_names.range(from..).next()?;
+        (found == name).then(|| self.account(*uid))?
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = &AccountRecord> {
+        self.accounts.values().map(|record| &**record)
+    }
+
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name).map(|source| &**source)
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.values().map(|source| &**source)
+    }
+
+    #[must_use]
+    pub fn event_type(&self, name: &str) -> Option<&EventType> {
+        self.event_types.get(name).map(|event_type| &**event_type)
+    }
+
+    pub fn event_types(&self) -> impl Iterator<Item = &EventType> {
+        self.event_types.values().map(|event_type| &**event_type)
+    }
+
+    #[must_use]
+    pub fn webhook(&self, id: WebhookId) -> Option<&WebhookRecord> {
+        self.webhooks.get(&id).map(|entry| &*entry.record)
+    }
+
+    #[must_use]
+    pub fn webhook_by_name(&self, account: AccountUid, name: &str) -> Option<&WebhookRecord> {
+        let from = (account, name.to_owned(), WebhookId(Uuid::nil()));
+        let (found_account, found, id) = self.webhook_names.range(from..).next()?;
+        (*found_account == account && found == name).then(|| self.webhook(*id))?
+    }
+
+    pub fn webhooks(&self) -> impl Iterator<Item = &WebhookRecord> {
+        self.webhooks.values().map(|entry| &*entry.record)
+    }
+
+    /// The webhooks of one account.
+    pub fn webhooks_of(&self, account: AccountUid) -> impl Iterator<Item = &WebhookRecord> {
+        let from = (account, String::new(), WebhookId(Uuid::nil()));
+        let names = self.webhook_names.range(from..).take_while(move |(of, ..)| *of == account);
+        names.filter_map(|(_, _, id)| self.webhook(*id))
+    }
+
+    /// Whether the newest record at this key can't be read: only deleting it is safe.
+    #[must_use]
+    pub fn is_unreadable(&self, key: &Key) -> bool {
+        !self.unreadable.is_empty() && self.unreadable.contains_key(&key.to_string())
+    }
+
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// An account's data key, opened.
+    ///
+    /// # Errors
+    /// [`OpenError`] if there is no such account or its data key can't be opened.
+    pub fn data_key(&self, account: AccountUid) -> Result<DataKey, OpenError> {
+        let record = self.account(account).ok_or(OpenError::NoAccount)?;
+        self.keyring.data_key(account, &record.data_key)
+    }
+
+    /// A webhook with its secrets opened.
+    ///
+    /// # Errors
+    /// [`OpenError`] if one of them can't be opened.
+    pub fn open(&self, record: &WebhookRecord) -> Result<Webhook, OpenError> {
+        open(&self.data_key(record.account)?, record)
+    }
+
+    /// Opens the webhooks that changed since the last view, with one opening of the data key for each account.
+    fn open_changed(&mut self) {
+        let mut data_keys: BTreeMap<AccountUid, Result<DataKey, OpenError>> = BTreeMap::new();
+        for id in std::mem::take(&mut self.unopened) {
+            let Some(record) = self.webhooks.get(&id).map(|entry| Arc::clone(&entry.record)) else { continue };
+            let data_key =
+                data_keys.entry(record.account).or_insert_with(|| self.data_key(record.account)).clone();
+            let opened = data_key.and_then(|data_key| open(&data_key, &record));
+            let unreadable = self.unreadable_webhooks.contains(&id);
+            let Some(entry) = self.webhooks.get_mut(&id) else { continue };
+            let (webhook, problem) = match opened {
+                Ok(webhook) if unreadable => (held(webhook), None),
+                Ok(webhook) => (webhook, None),
+                Err(error) => (held(without_secrets(&record)), Some(error)),
+            };
+            entry.shown = Some(Arc::new(webhook));
+            entry.problem = problem;
+        }
+    }
+}
+
+fn open(data_key: &DataKey, record: &WebhookRecord) -> Result<Webhook, OpenError> {
+    let key = Key::Webhook(record.id);
+    let account = record.account;
+    let mut webhook = without_secrets(record);
+    for sealed in &record.secrets {
+        webhook.secrets.push(data_key.open(&Place { account, record: &key, field: SECRET_FIELD }, sealed)?);
+    }
+    for header in &record.headers {
+        let field = header_field(&header.name);
+        let value = data_key.open(&Place { account, record: &key, field: &field }, &header.value)?;
+        let value = String::from_utf8(value.expose().to_vec()).map_err(|_| OpenError::Damaged)?;
+        webhook.headers.push((header.name.clone(), value));
+    }
+    Ok(webhook)
+}
+
+fn without_secrets(record: &WebhookRecord) -> Webhook {
+    Webhook {
+        id: record.id,
+        account: record.account,
+        name: record.name.clone(),
+        state: record.state,
+        disabled_reason: record.disabled_reason.clone(),
+        source: record.source.clone(),
+        event_types: record.event_types.clone(),
+        url: record.url.clone(),
+        method: record.method,
+        content_type: record.content_type.clone(),
+        headers: Vec::new(),
+        secrets: Vec::new(),
+        retry: record.retry.clone(),
+        give_up_on: record.give_up_on.clone(),
+        timeout: Duration::from_millis(record.timeout_ms),
+        rate: record.rate,
+        concurrency: record.concurrency,
+        log_only_errors: record.log_only_errors,
+        revision: record.meta.revision,
+    }
+}
+
+/// The webhook, not sent to: paused, unless it takes no part anyway.
+fn held(mut webhook: Webhook) -> Webhook {
+    if webhook.state == WebhookState::Published {
+        webhook.state = WebhookState::Paused;
+    }
+    webhook
+}
+
+/// Stands for a webhook of which nothing can be read.
+fn placeholder(id: WebhookId) -> Webhook {
+    Webhook {
+        id,
+        account: AccountUid(Uuid::nil()),
+        name: String::new(),
+        state: WebhookState::Paused,
+        disabled_reason: None,
+        source: None,
+        event_types: Vec::new(),
+        url: String::new(),
+        method: Method::default(),
+        content_type: String::new(),
+        headers: Vec::new(),
+        secrets: Vec::new(),
+        retry: RetrySchedule::default(),
+        give_up_on: Vec::new(),
+        timeout: hookstream_core::config::DEFAULT_TIMEOUT,
+        rate: None,
+        concurrency: hookstream_core::config::DEFAULT_CONCURRENCY,
+        log_only_errors: false,
+        revision: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
