@@ -29,21 +29,58 @@ pub enum Expected {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Fixes what is fixed once; the same again changes nothing.
-    InitCluster { namespace: String, partitions: i32, format: u32 },
-    PutAccount { uid: AccountUid, name: String, expected: Expected },
+    InitCluster {
+        namespace: String,
+        partitions: i32,
+        format: u32,
+    },
+    PutAccount {
+        uid: AccountUid,
+        name: String,
+        expected: Expected,
+    },
     /// Refused while the account has webhooks. Destroys the account's data key.
-    DeleteAccount { uid: AccountUid, expected: Expected },
+    DeleteAccount {
+        uid: AccountUid,
+        expected: Expected,
+    },
     /// Seals the account's data key with the newest key-encryption key.
-    RewrapAccount { uid: AccountUid },
-    PutSource { source: SourceSpec, expected: Expected },
+    RewrapAccount {
+        uid: AccountUid,
+    },
+    PutSource {
+        source: SourceSpec,
+        expected: Expected,
+    },
     /// Refused while a webhook names the source.
-    DeleteSource { name: String, expected: Expected },
-    PutEventType { event_type: EventTypeSpec, expected: Expected },
-    DeleteEventType { name: String, expected: Expected },
-    PutWebhook { id: WebhookId, webhook: Box<WebhookSpec>, expected: Expected },
-    DeleteWebhook { id: WebhookId, expected: Expected },
+    DeleteSource {
+        name: String,
+        expected: Expected,
+    },
+    PutEventType {
+        event_type: EventTypeSpec,
+        expected: Expected,
+    },
+    DeleteEventType {
+        name: String,
+        expected: Expected,
+    },
+    PutWebhook {
+        id: WebhookId,
+        webhook: Box<WebhookSpec>,
+        expected: Expected,
+    },
+    DeleteWebhook {
+        id: WebhookId,
+        expected: Expected,
+    },
     /// Switches a webhook off if its revision and URL are still those; else nothing happens.
-    DisableWebhook { id: WebhookId, revision: u64, url: String, reason: String },
+    DisableWebhook {
+        id: WebhookId,
+        revision: u64,
+        url: String,
+        reason: String,
+    },
 }
 
 /// A source, without what the writer adds.
@@ -101,7 +138,9 @@ pub enum Refused {
     BrokenReference { key: Key, to: String },
     #[error("`{key}` is still used by `{by}`: remove that first")]
     InUse { key: Key, by: Key },
-    #[error("the newest record of `{key}` can't be read, so that a change could lose something: upgrade, or delete it")]
+    #[error(
+        "the newest record of `{key}` can't be read, so that a change could lose something: upgrade, or delete it"
+    )]
     Unreadable { key: Key },
     #[error("the secrets of `{key}` can't be opened")]
     Unopened {
@@ -124,7 +163,10 @@ impl Refused {
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
-            Self::RevisionMismatch { .. } | Self::Exists { .. } | Self::NameTaken { .. } | Self::InUse { .. } => true,
+            Self::RevisionMismatch { .. }
+            | Self::Exists { .. }
+            | Self::NameTaken { .. }
+            | Self::InUse { .. } => true,
             Self::Missing { .. }
             | Self::BrokenReference { .. }
             | Self::Unreadable { .. }
@@ -325,7 +367,9 @@ fn rewrap_account(
     let old = state.account(uid).ok_or_else(|| Refused::Missing { key: key.clone() })?;
     let meta = next_meta(state, &key, Some(&old.account.meta), Expected::Present, author)?;
     let rewrapped = state.keyring().rewrap(uid, &old.data_key, fill);
-    let Some(data_key) = rewrapped.map_err(|source| Refused::Unopened { key, source })? else { return Ok(None) };
+    let Some(data_key) = rewrapped.map_err(|source| Refused::Unopened { key, source })? else {
+        return Ok(None);
+    };
     let account = Account { meta, ..old.account.clone() };
     Ok(Some(written(Record::Account(AccountRecord { account, data_key }))))
 }

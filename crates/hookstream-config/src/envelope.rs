@@ -240,7 +240,12 @@ impl fmt::Debug for DataKey {
 
 impl Place<'_> {
     fn aad(&self) -> Vec<u8> {
-        framed(&[b"secret", self.account.0.as_bytes(), self.record.to_string().as_bytes(), self.field.as_bytes()])
+        framed(&[
+            b"secret",
+            self.account.0.as_bytes(),
+            self.record.to_string().as_bytes(),
+            self.field.as_bytes(),
+        ])
     }
 }
 

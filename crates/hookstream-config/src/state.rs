@@ -203,7 +203,8 @@ impl State {
     /// What is left out of the last view, or held there, and why.
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let unreadable = self.unreadable.iter();
-        let unreadable = unreadable.map(|(key, message)| Problem { key: key.clone(), message: message.clone() });
+        let unreadable =
+            unreadable.map(|(key, message)| Problem { key: key.clone(), message: message.clone() });
         let unopened = self.webhooks.iter().filter_map(|(id, entry)| {
             let message = format!("the webhook is held: {}", entry.problem.as_ref()?);
             Some(Problem { key: Key::Webhook(*id).to_string(), message })
@@ -311,7 +312,9 @@ impl State {
     fn open_changed(&mut self) {
         let mut data_keys: BTreeMap<AccountUid, Result<DataKey, OpenError>> = BTreeMap::new();
         for id in std::mem::take(&mut self.unopened) {
-            let Some(record) = self.webhooks.get(&id).map(|entry| Arc::clone(&entry.record)) else { continue };
+            let Some(record) = self.webhooks.get(&id).map(|entry| Arc::clone(&entry.record)) else {
+                continue;
+            };
             let data_key =
                 data_keys.entry(record.account).or_insert_with(|| self.data_key(record.account)).clone();
             let opened = data_key.and_then(|data_key| open(&data_key, &record));

@@ -54,9 +54,13 @@ fn golden_envelope() {
     assert_eq!(wrapped.key, "72cd6e84");
     let data_key = ring.data_key(account(1), &wrapped).unwrap();
     let record = webhook(1);
-    let sealed = data_key.seal(&Place { account: account(1), record: &record, field: "secret" }, b"hush", &mut fill);
-    assert_eq!(STANDARD.encode(&wrapped.ciphertext), "GOLDEN_WRAPPED");
-    assert_eq!(STANDARD.encode(&sealed.ciphertext), "GOLDEN_SEALED");
+    let sealed =
+        data_key.seal(&Place { account: account(1), record: &record, field: "secret" }, b"hush", &mut fill);
+    assert_eq!(
+        STANDARD.encode(&wrapped.ciphertext),
+        "IGPy+dLEQ+ycKlRCq+dMhkhu51FdTZ2GvLuIZU3NQttWZFFduxh4KQkExYtT8zPw"
+    );
+    assert_eq!(STANDARD.encode(&sealed.ciphertext), "ZtOXzZolW0FpMV87YH0PHmjswpk=");
 }
 
 #[test]
@@ -66,12 +70,17 @@ fn a_value_opens_only_where_it_was_put() {
     let wrapped = ring.new_data_key(account(1), &mut fill);
     let data_key = ring.data_key(account(1), &wrapped).unwrap();
     let (one, two) = (webhook(1), webhook(2));
-    let sealed = data_key.seal(&Place { account: account(1), record: &one, field: "secret" }, b"hush", &mut fill);
+    let sealed =
+        data_key.seal(&Place { account: account(1), record: &one, field: "secret" }, b"hush", &mut fill);
 
     let open = |record, field| data_key.open(&Place { account: account(1), record, field }, &sealed);
     assert_eq!(open(&two, "secret").unwrap_err(), OpenError::Forged, "another webhook");
     assert_eq!(open(&one, "header/x").unwrap_err(), OpenError::Forged, "another field");
-    assert_eq!(ring.data_key(account(2), &wrapped).unwrap_err(), OpenError::Forged, "another account's data key");
+    assert_eq!(
+        ring.data_key(account(2), &wrapped).unwrap_err(),
+        OpenError::Forged,
+        "another account's data key"
+    );
     let other = ring.data_key(account(2), &ring.new_data_key(account(2), &mut fill)).unwrap();
     let place = Place { account: account(2), record: &one, field: "secret" };
     assert!(matches!(other.open(&place, &sealed), Err(OpenError::UnknownKey { .. })), "another account");

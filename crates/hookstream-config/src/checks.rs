@@ -1,0 +1,325 @@
+//! What a webhook's fields may be. Each check says what is wrong in words that fit after "must".
+//!
+//! These are checks of syntax, on the raw text: a URL parser would repair what an attacker broke (it strips tabs
+//! and line ends, and takes backslashes for slashes). Where a request may go is the egress guard's business.
+
+use hookstream_types::Secret;
+
+/// Longest URL.
+const MAX_URL_BYTES: usize = 2048;
+/// Longest header value.
+const MAX_HEADER_VALUE_BYTES: usize = 4096;
+const MAX_HEADER_NAME_BYTES: usize = 128;
+const MAX_NAME_CHARS: usize = 200;
+/// Shortest signing key (Standard Webhooks: 24 to 64 bytes).
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// What a signing key's text starts with (Standard Webhooks).
+pub const SECRET_PREFIX: &str = "whsec_";
+
+/// Header names that are hookstream's, the connection's or a proxy's; lower case.
+const RESERVED_HEADERS: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "metadata",
+    "metadata-flavor",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-real-ip",
+];
+
+/// Families of such names. The last two open the metadata services of clouds.
+const RESERVED_PREFIXES: &[&str] =
+    &["webhook-", "x-forwarded-", "sec-", "x-aws-ec2-metadata-", "x-google-metadata-"];
+
+type Checked = Result<(), String>;
+
+fn must(holds: bool, what: &str) -> Checked {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+/// A name for people.
+///
+/// # Errors
+/// What it must be.
+pub fn name(text: &str) -> Checked {
+    must(!text.trim().is_empty() && text.trim() == text, "must not be empty or start or end with a space")?;
+    must(text.chars().count() <= MAX_NAME_CHARS, "must have at most 200 characters")?;
+    must(!text.chars().any(char::is_control), "must not contain control characters")
+}
+
+/// A name that stands in keys and settings: a source's or an event type's.
+///
+/// # Errors
+/// What it must be.
+pub fn identifier(text: &str) -> Checked {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let good = !text.is_empty() && text.len() <= MAX_NAME_CHARS && text.chars().all(allowed);
+    must(good, "must be 1 to 200 letters, digits, `.`, `_` or `-`")
+}
+
+/// An exact event type, `prefix.*`, or `*`.
+///
+/// # Errors
+/// What it must be.
+pub fn event_type_pattern(text: &str) -> Checked {
+    let exact = text.strip_suffix(".*").unwrap_or(text);
+    let good = text == "*" || identifier(exact).is_ok();
+    must(good, "must be an event type such as `order.created`, a prefix such as `order.*`, or `*`")
+}
+
+/// A topic's name, or a pattern `^…$`.
+///
+/// # Errors
+/// What it must be.
+pub fn topic(text: &str) -> Checked {
+    if text.starts_with('^') {
+        let balanced = text.matches('(').count() == text.matches(')').count();
+        must(text.len() > 2 && text.ends_with('$'), "must end with `$`: a pattern is anchored at both ends")?;
+        return must(balanced, "must have as many `(` as `)`");
+    }
+    let good = identifier(text).is_ok() && text != "." && text != "..";
+    must(good, "must be a topic's name (letters, digits, `.`, `_`, `-`) or a pattern `^…$`")
+}
+
+/// An `http` or `https` URL that says plainly where it leads.
+///
+/// # Errors
+/// What it must be.
+pub fn url(text: &str) -> Checked {
+    must(text.len() <= MAX_URL_BYTES, "must have at most 2048 bytes")?;
+    must(
+        text.bytes().all(|byte| byte.is_ascii_graphic()),
+        "must not contain spaces, control or non-ASCII characters",
+    )?;
+    must(!text.contains('\\'), "must not contain a backslash")?;
+    must(!text.contains('#'), "must not have a fragment (`#…`)")?;
+    let lower = text.to_ascii_lowercase();
+    let rest = lower.strip_prefix("https://").or_else(|| lower.strip_prefix("http://"));
+    let rest = rest.ok_or("must start with `https://` (or `http://`)")?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    must(!authority.contains('@'), "must not contain a user name or password")?;
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(v6) => {
+            let (host, after) = v6.split_once(']').ok_or("must close the `[` of its address")?;
+            let valid = host.parse::<std::net::Ipv6Addr>().is_ok();
+            must(
+                valid && (after.is_empty() || after.starts_with(':')),
+                "must have a valid IPv6 address in `[…]`",
+            )?;
+            (host, after.strip_prefix(':'))
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    must(!host.is_empty(), "must name a host")?;
+    if !authority.starts_with('[') {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        must(host.bytes().all(allowed), "must have a host of letters, digits, `.` and `-`")?;
+        must(!host.starts_with('.') && !host.contains(".."), "must not have an empty label in its host")?;
+        must(host.len() <= 253, "must have a host of at most 253 characters")?;
+    }
+    match port {
+        None => Ok(()),
+        Some(port) => {
+            let digits =
+                !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+            let number = if digits { port.parse::<u16>().unwrap_or(0) } else { 0 };
+            must(number != 0, "must have a port between 1 and 65535")
+        }
+    }
+}
+
+/// A header name that a webhook may set.
+///
+/// # Errors
+/// What it must be.
+pub fn header_name(text: &str) -> Checked {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let good = !text.is_empty() && text.len() <= MAX_HEADER_NAME_BYTES && text.bytes().all(allowed);
+    must(good, "must be 1 to 128 letters, digits, `-` or `_`")?;
+    let lower = text.to_ascii_lowercase();
+    let reserved = RESERVED_HEADERS.contains(&lower.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix));
+    must(!reserved, "must not be a header that hookstream, the connection or a proxy sets")
+}
+
+/// A header value: visible ASCII, spaces and tabs inside.
+///
+/// # Errors
+/// What it must be.
+pub fn header_value(text: &str) -> Checked {
+    must(text.len() <= MAX_HEADER_VALUE_BYTES, "must have at most 4096 bytes")?;
+    let allowed = |byte: u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t');
+    must(text.bytes().all(allowed), "must not contain control or non-ASCII characters")?;
+    must(text.trim() == text, "must not start or end with a space")
+}
+
+/// A content type: `type/subtype`, with parameters.
+///
+/// # Errors
+/// What it must be.
+pub fn content_type(text: &str) -> Checked {
+    header_value(text)?;
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let token = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
+    let good = essence.split_once('/').is_some_and(|(kind, subtype)| token(kind) && token(subtype));
+    must(good, "must be a content type such as `application/json`")
+}
+
+/// A JSON pointer (RFC 6901).
+///
+/// # Errors
+/// What it must be.
+pub fn pointer(text: &str) -> Checked {
+    let escapes = text.split('~').skip(1).all(|after| after.starts_with('0') || after.starts_with('1'));
+    must((text.is_empty() || text.starts_with('/')) && escapes, "must be a JSON pointer such as `/order/id`")
+}
+
+/// The bytes of a signing key's text: `whsec_` and base64.
+///
+/// # Errors
+/// What it must be; the text is not repeated.
+pub fn secret(text: &str) -> Result<Secret, String> {
+    use base64::Engine;
+    let what = "must be `whsec_` and 24 to 64 bytes in base64";
+    let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(what)?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| what)?;
+    let secret = Secret::new(bytes);
+    if SECRET_BYTES.contains(&secret.expose().len()) { Ok(secret) } else { Err(what.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for good in [
+            "https://example.com",
+            "http://localhost:8080/hook?a=b",
+            "HTTPS://Example.com/",
+            "https://[2001:db8::1]:443/x",
+            "https://xn--bcher-kva.example/%0d",
+        ] {
+            assert_eq!(url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "example.com/hook",
+            "ftp://example.com",
+            "https:example.com",
+            "https:///path",
+            "https://user:pw@example.com/",
+            "https://example.com\\@127.0.0.1/",
+            "https://example.com/#x",
+            "https://exam ple.com",
+            "https://example.com/\r\nx",
+            "https://exa\tmple.com/",
+            "https://example.com:0/",
+            "https://example.com:65536/",
+            "https://example.com:+80/",
+            "https://example.com:/",
+            "https://a@b@c/",
+            "https://ex%61mple.com/",
+            "https://[::1/",
+            "https://[::1]x/",
+            "https://bücher.example/",
+            "https://.example.com/",
+        ] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn header_names() {
+        for good in ["Authorization", "X_Under", "x-token"] {
+            assert_eq!(header_name(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "Host",
+            "host",
+            "Transfer-Encoding",
+            "Connection",
+            "TE",
+            "Upgrade",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "Content-Encoding",
+            "User-Agent",
+            "webhook-signature",
+            "Webhook-Signature",
+            "X-Forwarded-For",
+            "Forwarded",
+            "Metadata-Flavor",
+            "X-aws-ec2-metadata-token",
+            "Metadata",
+            "X-Google-Metadata-Request",
+            "",
+            "X\r\nInjected",
+            "X\0",
+            "X-é",
+            ":authority",
+            "a b",
+            "a:b",
+        ] {
+            assert!(header_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn header_values() {
+        for good in ["%0d%0aX: 1", "Bearer abc", "", "a\tb"] {
+            assert_eq!(header_value(good), Ok(()), "{good}");
+        }
+        let long = "x".repeat(4097);
+        for bad in
+            ["a\r\nX-Injected: 1", "a\nb", "a\rb", "a\0b", &long, "a\u{b}b", "a\u{7f}b", "vĊ", "v嘍嘊", " a"]
+        {
+            assert!(header_value(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_and_topics() {
+        for good in ["*", "order.created", "order.*", "a"] {
+            assert_eq!(event_type_pattern(good), Ok(()), "{good}");
+        }
+        for bad in ["", "order*", "*.created", ".*", "a b", "**"] {
+            assert!(event_type_pattern(bad).is_err(), "{bad}");
+        }
+        for good in ["orders", "^shop\\..*$", "a.b_c-d"] {
+            assert_eq!(topic(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".", "..", "^orders", "a/b", "^$", "^(a$"] {
+            assert!(topic(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets() {
+        assert_eq!(secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().expose().len(), 24);
+        for bad in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_!!"] {
+            let error = secret(bad).unwrap_err();
+            assert!(error.starts_with("must be"), "{bad}");
+        }
+    }
+}

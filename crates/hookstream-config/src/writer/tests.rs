@@ -1,0 +1,368 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use hookstream_types::AccountUid;
+use uuid::Uuid;
+
+use super::*;
+use crate::change::{EventTypeSpec, Expected};
+use crate::testing::{self, counter};
+
+/// What a fake log does instead of what it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Script {
+    Works,
+    /// Not done, and says so with an error.
+    FailsUndone,
+    /// Done, and says it failed.
+    FailsDone,
+    /// Done once the id is claimed again: a commit that was still on its way.
+    DoneAtNextClaim,
+    /// Somebody else claims first and writes this event type.
+    Fenced(&'static str),
+}
+
+#[derive(Default)]
+struct Log {
+    records: Vec<NewRecord>,
+    late: Vec<NewRecord>,
+    claimant: u32,
+    claims_fail: usize,
+    reads_fail: usize,
+    claims: usize,
+}
+
+#[derive(Clone)]
+struct Fake {
+    log: Rc<RefCell<Log>>,
+    commits: Rc<RefCell<VecDeque<Script>>>,
+    me: u32,
+    position: usize,
+}
+
+impl Fake {
+    fn new(commits: &[Script]) -> Self {
+        let commits = Rc::new(RefCell::new(commits.iter().copied().collect()));
+        Self { log: Rc::default(), commits, me: 0, position: 0 }
+    }
+
+    fn failed() -> Fault {
+        Fault::Failed("scripted".into())
+    }
+}
+
+impl Ledger for Fake {
+    fn claim(&mut self) -> Result<(), Fault> {
+        let mut log = self.log.borrow_mut();
+        log.claims += 1;
+        if log.claims_fail > 0 {
+            log.claims_fail -= 1;
+            return Err(Self::failed());
+        }
+        let late = std::mem::take(&mut log.late);
+        log.records.extend(late);
+        log.claimant += 1;
+        self.me = log.claimant;
+        Ok(())
+    }
+
+    fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<Offset, Fault> {
+        let mut log = self.log.borrow_mut();
+        if log.reads_fail > 0 {
+            log.reads_fail -= 1;
+            return Err(Self::failed());
+        }
+        while let Some(record) = log.records.get(self.position) {
+            each(LedgerRecord {
+                offset: Offset(i64::try_from(self.position).unwrap()),
+                key: Some(&record.key),
+                value: record.value.as_deref(),
+                write: record
+                    .headers
+                    .iter()
+                    .find(|(name, _)| *name == WRITE_HEADER)
+                    .map(|(_, v)| v.as_slice()),
+            });
+            self.position += 1;
+        }
+        Ok(Offset(i64::try_from(self.position).unwrap()))
+    }
+
+    fn commit(&mut self, records: &[NewRecord]) -> Result<(), Fault> {
+        let mut log = self.log.borrow_mut();
+        if log.claimant != self.me {
+            return Err(Fault::Fenced);
+        }
+        match self.commits.borrow_mut().pop_front().unwrap_or(Script::Works) {
+            Script::Works => {
+                log.records.extend_from_slice(records);
+                Ok(())
+            }
+            Script::FailsUndone => Err(Self::failed()),
+            Script::FailsDone => {
+                log.records.extend_from_slice(records);
+                Err(Self::failed())
+            }
+            Script::DoneAtNextClaim => {
+                log.late.extend_from_slice(records);
+                Err(Self::failed())
+            }
+            Script::Fenced(name) => {
+                log.claimant += 1;
+                let mut state = testing::state();
+                let mut undo = Undo::new();
+                let author = Author { actor: "rival", now: UnixMillis(0) };
+                let planned = plan(&mut state, &[add(name)], author, &mut counter(), &mut undo).unwrap();
+                log.records.push(new_record(&planned[0], WriteId(Uuid::from_u128(999))));
+                Err(Fault::Fenced)
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Around {
+    mono: Mono,
+    waits: Vec<Duration>,
+    next: u8,
+}
+
+impl Surroundings for Around {
+    fn mono(&mut self) -> Mono {
+        self.mono
+    }
+
+    fn wall(&mut self) -> UnixMillis {
+        UnixMillis(1_000)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            *byte = self.next;
+            self.next = self.next.wrapping_add(7);
+        }
+    }
+
+    fn pause(&mut self, wait: Duration) {
+        self.mono = self.mono + wait;
+        self.waits.push(wait);
+    }
+}
+
+fn add(name: &str) -> Change {
+    let event_type = EventTypeSpec { name: name.to_owned(), description: None };
+    Change::PutEventType { event_type, expected: Expected::Absent }
+}
+
+fn change(name: &str, revision: u64) -> Change {
+    let event_type = EventTypeSpec { name: name.to_owned(), description: Some("changed".into()) };
+    Change::PutEventType { event_type, expected: Expected::Revision(revision) }
+}
+
+fn write(id: u128, changes: Vec<Change>) -> Write {
+    Write { id: WriteId(Uuid::from_u128(id)), actor: "ann".into(), changes }
+}
+
+fn machine(fake: &Fake) -> Machine<Fake> {
+    Machine::new(fake.clone(), testing::state())
+}
+
+fn keys(fake: &Fake) -> Vec<String> {
+    fake.log.borrow().records.iter().map(|r| String::from_utf8(r.key.clone()).unwrap()).collect()
+}
+
+#[test]
+fn a_group_is_judged_in_its_order() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    let group = vec![
+        write(1, vec![add("a")]),
+        write(2, vec![add("a")]),
+        write(3, vec![change("a", 1)]),
+        write(4, vec![add("b"), change("a", 1)]),
+        write(5, vec![add("b")]),
+    ];
+    let answers = machine.run(group, &mut Around::default());
+    assert_eq!(answers[0].as_ref().unwrap().revisions, [(Key::EventType("a".into()), 1)]);
+    assert!(matches!(answers[1], Err(WriteError::Refused(Refused::Exists { .. }))));
+    assert_eq!(answers[2].as_ref().unwrap().revisions, [(Key::EventType("a".into()), 2)]);
+    assert!(matches!(answers[3], Err(WriteError::Refused(Refused::RevisionMismatch { found: 2, .. }))));
+    assert!(answers[4].is_ok(), "nothing of a refused write stays");
+    assert_eq!(keys(&fake), ["event-type/a", "event-type/a", "event-type/b"]);
+    assert_eq!(machine.state().event_types().count(), 2);
+}
+
+#[test]
+fn the_claim_is_kept_until_something_fails() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    for n in 0..3 {
+        machine.run(vec![write(n, vec![add(&format!("t{n}"))])], &mut Around::default())[0].as_ref().unwrap();
+    }
+    assert_eq!(fake.log.borrow().claims, 1);
+}
+
+#[test]
+fn a_write_that_happened_unseen_is_found_and_not_repeated() {
+    for script in [Script::FailsDone, Script::DoneAtNextClaim] {
+        let fake = Fake::new(&[script]);
+        let answers = machine(&fake).run(vec![write(1, vec![add("a")])], &mut Around::default());
+        assert_eq!(answers[0].as_ref().unwrap().revisions, [(Key::EventType("a".into()), 1)], "{script:?}");
+        assert_eq!(keys(&fake), ["event-type/a"], "{script:?}");
+    }
+}
+
+#[test]
+fn a_write_that_did_not_happen_is_tried_again() {
+    let fake = Fake::new(&[Script::FailsUndone, Script::FailsUndone]);
+    let answers = machine(&fake).run(vec![write(1, vec![add("a")])], &mut Around::default());
+    assert!(answers[0].is_ok());
+    assert_eq!(keys(&fake), ["event-type/a"]);
+}
+
+#[test]
+fn a_fenced_writer_waits_and_judges_anew() {
+    let fake = Fake::new(&[Script::Fenced("a")]);
+    let mut around = Around::default();
+    let answers = machine(&fake).run(vec![write(1, vec![add("a")]), write(2, vec![add("b")])], &mut around);
+    assert!(matches!(answers[0], Err(WriteError::Refused(Refused::Exists { .. }))), "the rival was first");
+    assert!(answers[1].is_ok());
+    assert_eq!(around.waits.len(), 1);
+    assert!((50..=400).contains(&around.waits[0].as_millis()));
+}
+
+#[test]
+fn a_log_that_is_down_is_an_answer_in_time() {
+    let fake = Fake::new(&[]);
+    fake.log.borrow_mut().claims_fail = usize::MAX;
+    let mut around = Around::default();
+    let answers = machine(&fake).run(vec![write(1, vec![add("a")])], &mut around);
+    assert!(matches!(answers[0], Err(WriteError::Unavailable { .. })));
+    assert!(around.mono.since(Mono::default()) <= DEADLINE);
+}
+
+#[test]
+fn an_outcome_that_can_not_be_read_is_not_guessed() {
+    let fake = Fake::new(&[Script::DoneAtNextClaim]);
+    let mut machine = machine(&fake);
+    machine.run(vec![write(1, vec![add("first")])], &mut Around::default())[0].as_ref().unwrap();
+    *fake.commits.borrow_mut() = [Script::FailsDone].into();
+    fake.log.borrow_mut().claims_fail = usize::MAX;
+    let answers = machine.run(vec![write(2, vec![add("a")])], &mut Around::default());
+    assert!(matches!(answers[0], Err(WriteError::OutcomeUnknown { .. })));
+
+    // The next group finds the truth and judges by it.
+    fake.log.borrow_mut().claims_fail = 0;
+    let answers = machine.run(vec![write(3, vec![add("a")])], &mut Around::default());
+    assert!(matches!(answers[0], Err(WriteError::Refused(Refused::Exists { .. }))));
+}
+
+#[test]
+fn a_failed_read_after_the_commit_is_no_second_commit() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    machine.run(vec![write(1, vec![add("a")])], &mut Around::default())[0].as_ref().unwrap();
+    fake.log.borrow_mut().reads_fail = 2;
+    let answers = machine.run(vec![write(2, vec![add("b")])], &mut Around::default());
+    assert!(answers[0].is_ok());
+    assert_eq!(keys(&fake), ["event-type/a", "event-type/b"]);
+}
+
+#[test]
+fn references_and_names_are_checked() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    let uid = AccountUid(Uuid::from_u128(1));
+    let account = Change::PutAccount { uid, name: "acme".into(), expected: Expected::Absent };
+    let webhook = |id, change: &dyn Fn(&mut crate::WebhookSpec)| {
+        let mut spec = testing::webhook(uid);
+        change(&mut spec);
+        Change::PutWebhook {
+            id: testing::webhook_id(id),
+            webhook: Box::new(spec),
+            expected: Expected::Absent,
+        }
+    };
+    let mut run = |changes| machine.run(vec![write(rand_id(), changes)], &mut Around::default()).remove(0);
+    assert!(matches!(
+        run(vec![webhook(1, &|_| {})]),
+        Err(WriteError::Refused(Refused::BrokenReference { .. }))
+    ));
+    run(vec![account, webhook(1, &|_| {})]).unwrap();
+    assert!(matches!(run(vec![webhook(2, &|_| {})]), Err(WriteError::Refused(Refused::NameTaken { .. }))));
+    let named = |spec: &mut crate::WebhookSpec| spec.name = "other".into();
+    let without_secret = webhook(2, &|spec| {
+        named(spec);
+        spec.secrets = None;
+    });
+    assert!(matches!(run(vec![without_secret]), Err(WriteError::Refused(Refused::NoSecret { .. }))));
+    let of_source = webhook(2, &|spec| {
+        named(spec);
+        spec.source = Some("shop".into());
+    });
+    assert!(matches!(run(vec![of_source]), Err(WriteError::Refused(Refused::BrokenReference { .. }))));
+    let again = Change::PutAccount {
+        uid: AccountUid(Uuid::from_u128(2)),
+        name: "acme".into(),
+        expected: Expected::Absent,
+    };
+    assert!(matches!(run(vec![again]), Err(WriteError::Refused(Refused::NameTaken { .. }))));
+    let delete = Change::DeleteAccount { uid, expected: Expected::Present };
+    assert!(matches!(run(vec![delete.clone()]), Err(WriteError::Refused(Refused::InUse { .. }))));
+    let delete_webhook =
+        Change::DeleteWebhook { id: testing::webhook_id(1), expected: Expected::Revision(1) };
+    run(vec![delete_webhook, delete]).unwrap();
+    assert_eq!(machine.state().accounts().count(), 0);
+}
+
+#[test]
+fn a_webhook_is_disabled_only_as_it_was_tried() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    let uid = AccountUid(Uuid::from_u128(1));
+    let id = testing::webhook_id(1);
+    let account = Change::PutAccount { uid, name: "acme".into(), expected: Expected::Absent };
+    let webhook =
+        Change::PutWebhook { id, webhook: Box::new(testing::webhook(uid)), expected: Expected::Absent };
+    let disable =
+        |revision, url: &str| Change::DisableWebhook { id, revision, url: url.into(), reason: "410".into() };
+    let url = testing::webhook(uid).url;
+    let mut run =
+        |changes| machine.run(vec![write(rand_id(), changes)], &mut Around::default()).remove(0).unwrap();
+    run(vec![account, webhook]);
+    assert!(run(vec![disable(2, &url)]).revisions.is_empty());
+    assert!(run(vec![disable(1, "https://elsewhere.example")]).revisions.is_empty());
+    assert_eq!(run(vec![disable(1, &url)]).revisions, [(Key::Webhook(id), 2)]);
+    assert!(run(vec![disable(1, &url)]).revisions.is_empty(), "asking twice does no harm");
+    let record = machine.state().webhook(id).unwrap();
+    assert_eq!(record.disabled_reason.as_deref(), Some("410"));
+    assert_eq!(record.meta.actor, "ann");
+}
+
+#[test]
+fn the_cluster_is_fixed_once() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    let init = |partitions| Change::InitCluster { namespace: "hookstream".into(), partitions, format: 1 };
+    let mut run = |changes| machine.run(vec![write(rand_id(), changes)], &mut Around::default()).remove(0);
+    assert_eq!(run(vec![init(64)]).unwrap().revisions.len(), 1);
+    assert!(run(vec![init(64)]).unwrap().revisions.is_empty());
+    assert!(matches!(run(vec![init(32)]), Err(WriteError::Refused(Refused::ClusterFixed { .. }))));
+}
+
+#[tokio::test]
+async fn the_thread_answers() {
+    let make = || {
+        let machine = Machine::new(Fake::new(&[Script::FailsUndone]), testing::state());
+        (machine, Around::default())
+    };
+    let writer = ConfigWriter::start(make).unwrap();
+    writer.write("ann", vec![add("a")]).await.unwrap();
+    assert!(writer.write("ann", vec![add("a")]).await.is_err());
+    assert_eq!(writer.read(|state| state.event_types().count()).await.unwrap(), 1);
+}
+
+fn rand_id() -> u128 {
+    Uuid::new_v4().as_u128()
+}
