@@ -1,8 +1,15 @@
-//! The configuration log: view, fenced writer, secrets' envelope, apply.
+//! The configuration: a log, the view of it, its one writer at a time, its secrets, and `apply`.
+//!
+//! [`follower`] keeps a service's view current. [`writer`] is how anything is changed: judged by [`change`]
+//! against [`state`], with secrets sealed by [`envelope`]. [`manifest`] and [`apply`] make the configuration match
+//! a file; [`checks`] says what fields may be.
 
+pub mod apply;
 pub mod change;
 pub mod checks;
 pub mod envelope;
+pub mod follower;
+pub mod kafka;
 pub mod manifest;
 pub mod state;
 #[cfg(test)]
@@ -11,5 +18,7 @@ pub mod writer;
 
 pub use change::{Change, EventTypeSpec, Expected, Refused, SourceSpec, WebhookSpec};
 pub use envelope::{KeyError, Keyring, OpenError, os_random};
+pub use follower::Follower;
+pub use manifest::{Manifest, ManifestProblem};
 pub use state::{Problem, State};
 pub use writer::{Applied, ConfigWriter, WriteError};

@@ -1,0 +1,143 @@
+//! Keeps a service's view of the configuration current.
+//!
+//! The log's reader takes records into the [`State`] on a thread of its own; a task publishes views. Before the
+//! reader has caught up there is one empty view, afterwards at most one new view per [`COALESCE`], so that a burst
+//! of changes costs few rebuildings. A view is published for each advance, even if no record was of interest:
+//! stages wait for its offset (rule 10).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hookstream_core::config::View;
+use hookstream_log::tail::{Progress, Tail};
+use hookstream_log::{KafkaError, KafkaSettings};
+use hookstream_types::{Offset, Partition};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::envelope::Keyring;
+use crate::state::{Problem, State};
+
+/// Shortest time between two views.
+pub const COALESCE: Duration = Duration::from_millis(20);
+
+/// Follows the configuration until it is dropped.
+#[derive(Debug)]
+pub struct Follower {
+    shared: Arc<Shared>,
+    published: watch::Receiver<Option<Offset>>,
+    publisher: AbortHandle,
+    _tail: Tail,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    view: ArcSwap<View>,
+}
+
+impl Follower {
+    /// Starts to follow; call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the settings are not taken or a thread can't be started. An absent broker or topic is waited for.
+    pub fn start(settings: &KafkaSettings, topic: &str, keyring: Arc<Keyring>) -> Result<Self, KafkaError> {
+        let shared = Arc::new(Shared { state: Mutex::new(State::new(keyring)), view: ArcSwap::default() });
+        let applying = Arc::clone(&shared);
+        let tail = Tail::start(settings, topic, Partition(0), move |record| {
+            applying.state().apply(record.offset, record.key, record.value);
+        })?;
+        let (publish, published) = watch::channel(None);
+        let publisher = tokio::spawn(publish_views(Arc::clone(&shared), tail.watch(), publish)).abort_handle();
+        Ok(Self { shared, published, publisher, _tail: tail })
+    }
+
+    /// The newest view; empty before [`Follower::caught_up`]. Cheap and lock-free.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// Waits until the view shows everything that was there at the start.
+    pub async fn caught_up(&self) {
+        self.wait(|offset| offset.is_some()).await;
+    }
+
+    /// Waits until the view reaches this offset.
+    pub async fn reached(&self, offset: Offset) {
+        self.wait(|published| published.is_some_and(|published| published >= offset)).await;
+    }
+
+    /// Waits for the next view after the call. To miss none between two calls, use [`Follower::subscribe`].
+    pub async fn changed(&self) {
+        let mut published = self.published.clone();
+        published.mark_unchanged();
+        if published.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The published views' offsets.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Option<Offset>> {
+        self.published.clone()
+    }
+
+    /// Records that are left out of the view, or held there, and why.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.shared.state().problems().collect()
+    }
+
+    async fn wait(&self, done: impl Fn(Option<Offset>) -> bool) {
+        let mut published = self.published.clone();
+        if published.wait_for(|offset| done(*offset)).await.is_err() {
+            // The publisher ends only with the runtime.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.publisher.abort();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic within `apply` would be a bug; each record is applied as a whole or not at all.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn publish_views(
+    shared: Arc<Shared>,
+    mut progress: watch::Receiver<Progress>,
+    publish: watch::Sender<Option<Offset>>,
+) {
+    let mut listed: Vec<Problem> = Vec::new();
+    loop {
+        let current = *progress.borrow_and_update();
+        if current.is_caught_up() {
+            let (view, problems) = {
+                let mut state = shared.state();
+                state.reached(current.position);
+                let view = state.view();
+                (view, state.problems().collect::<Vec<_>>())
+            };
+            let offset = view.offset;
+            shared.view.store(Arc::new(view));
+            publish.send_replace(Some(offset));
+            for problem in problems.iter().filter(|problem| !listed.contains(problem)) {
+                tracing::error!(key = problem.key, "configuration can't be used: {}", problem.message);
+            }
+            listed = problems;
+            tokio::time::sleep(COALESCE).await;
+        }
+        if progress.changed().await.is_err() {
+            return;
+        }
+    }
+}

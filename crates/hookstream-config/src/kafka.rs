@@ -1,0 +1,254 @@
+//! The writer's log on Kafka.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use hookstream_log::fenced::{FencedWriter, Outcome};
+use hookstream_log::tail::Tail;
+use hookstream_log::{KafkaError, KafkaSettings, OutRecord, RecordRef};
+use hookstream_types::{Mono, Offset, Partition, UnixMillis};
+use hookstream_wire::config::WRITE_HEADER;
+
+use crate::envelope::os_random;
+use crate::state::State;
+use crate::writer::{
+    ConfigWriter, Fault, Ledger, LedgerRecord, Machine, NewRecord, Surroundings, transactional_id,
+};
+
+/// The topic has one partition: the order of all changes is one.
+const PARTITION: Partition = Partition(0);
+/// For the coordinator to end what a dead claimant had begun.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+/// To read what is new, or, at the start, everything.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often progress without records is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// Records read and not yet taken in; the reader waits.
+const READ_AHEAD: usize = 1024;
+
+/// `hookstream.config` and the claim of its writer.
+#[derive(Debug)]
+pub struct KafkaLedger {
+    settings: KafkaSettings,
+    topic: String,
+    transactional_id: String,
+    writer: Option<FencedWriter>,
+    reading: Option<Reading>,
+    /// After the last record that we committed, until it is read.
+    committed: Option<Offset>,
+}
+
+/// The receiver stands first: dropping it frees the tail's thread, which the tail's drop waits for.
+#[derive(Debug)]
+struct Reading {
+    records: Receiver<Owned>,
+    tail: Tail,
+    /// Nothing was read to the end yet.
+    fresh: bool,
+}
+
+#[derive(Debug)]
+struct Owned {
+    offset: Offset,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    write: Option<Vec<u8>>,
+}
+
+impl KafkaLedger {
+    #[must_use]
+    pub fn new(settings: KafkaSettings, namespace: &str, topic: &str) -> Self {
+        Self {
+            settings,
+            topic: topic.to_owned(),
+            transactional_id: transactional_id(namespace),
+            writer: None,
+            reading: None,
+            committed: None,
+        }
+    }
+
+    fn start_reading(&self) -> Result<Reading, KafkaError> {
+        let (sender, records) = sync_channel(READ_AHEAD);
+        let tail = Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
+        Ok(Reading { records, tail, fresh: true })
+    }
+
+    /// Where the log ends for readers of committed records, as of now.
+    fn end(&self, deadline: Instant) -> Result<Offset, Fault> {
+        let probe = Tail::start(&self.settings, &self.topic, PARTITION, |_| {}).map_err(failed)?;
+        loop {
+            if let Some(end) = probe.progress().end_at_start {
+                return Ok(end);
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Failed(format!("the end of `{}` was not told in time", self.topic).into()));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Ledger for KafkaLedger {
+    fn claim(&mut self) -> Result<(), Fault> {
+        self.writer = None;
+        self.committed = None;
+        let writer = FencedWriter::claim(&self.settings, &self.transactional_id, CLAIM_TIMEOUT);
+        self.writer = Some(writer.map_err(failed)?);
+        Ok(())
+    }
+
+    fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<Offset, Fault> {
+        let deadline = Instant::now() + READ_TIMEOUT;
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => self.start_reading().map_err(failed)?,
+        };
+        // A reader that was just started asks for the end itself; what we committed ourselves needs no asking.
+        let end = match self.committed.take() {
+            Some(end) => Ok(Some(end)),
+            None if reading.fresh => Ok(None),
+            None => self.end(deadline).map(Some),
+        };
+        let outcome = end.and_then(|end| reading.read_to(end, deadline, each));
+        reading.fresh &= outcome.is_err();
+        self.reading = Some(reading);
+        outcome
+    }
+
+    fn commit(&mut self, records: &[NewRecord]) -> Result<(), Fault> {
+        let writer = self.writer.as_mut().ok_or_else(|| Fault::Failed("nothing is claimed".into()))?;
+        let headers: Vec<Vec<(&str, &[u8])>> = records
+            .iter()
+            .map(|record| record.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect())
+            .collect();
+        let out: Vec<OutRecord<'_>> = records
+            .iter()
+            .zip(&headers)
+            .map(|(record, headers)| OutRecord {
+                topic: &self.topic,
+                partition: PARTITION,
+                key: Some(&record.key),
+                value: record.value.as_deref(),
+                headers,
+            })
+            .collect();
+        let outcome = writer.write(&out);
+        match outcome {
+            Outcome::Committed { offsets } => {
+                self.committed = offsets.into_iter().max().map(Offset::next);
+                Ok(())
+            }
+            Outcome::Fenced => Err(Fault::Fenced),
+            Outcome::Unknown => Err(Fault::Failed("the transaction's outcome is not known".into())),
+            Outcome::NotWritten { reason } => Err(Fault::Failed(reason.into())),
+        }
+    }
+}
+
+impl Reading {
+    fn read_to(
+        &self,
+        end: Option<Offset>,
+        deadline: Instant,
+        each: &mut dyn FnMut(LedgerRecord<'_>),
+    ) -> Result<Offset, Fault> {
+        loop {
+            // Looked at before the records: it moves only after those below it were handed over.
+            let progress = self.tail.progress();
+            let done = match end {
+                Some(end) => (progress.position >= end).then_some(end),
+                None => progress.end_at_start.filter(|end| progress.position >= *end),
+            };
+            while let Ok(record) = self.records.try_recv() {
+                each(record.as_ref());
+            }
+            if let Some(end) = done {
+                return Ok(end);
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Failed("the configuration could not be read to its end in time".into()));
+            }
+            match self.records.recv_timeout(LOOK) {
+                Ok(record) => each(record.as_ref()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Fault::Failed("the reader of the configuration has ended".into()));
+                }
+            }
+        }
+    }
+}
+
+impl Owned {
+    fn as_ref(&self) -> LedgerRecord<'_> {
+        LedgerRecord {
+            offset: self.offset,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            write: self.write.as_deref(),
+        }
+    }
+}
+
+fn hand_over(sender: &SyncSender<Owned>, record: RecordRef<'_>) {
+    let owned = Owned {
+        offset: record.offset,
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        write: record.header(WRITE_HEADER).map(<[u8]>::to_vec),
+    };
+    // Nobody reads any more: the ledger is being dropped, and the tail with it.
+    drop(sender.send(owned));
+}
+
+fn failed(error: KafkaError) -> Fault {
+    Fault::Failed(Box::new(error))
+}
+
+/// The real clocks and randomness, for the writer's thread.
+#[derive(Debug)]
+pub struct System {
+    started: Instant,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Surroundings for System {
+    fn mono(&mut self) -> Mono {
+        Mono(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn wall(&mut self) -> UnixMillis {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        os_random(bytes);
+    }
+
+    fn pause(&mut self, wait: Duration) {
+        std::thread::sleep(wait);
+    }
+}
+
+impl ConfigWriter {
+    /// A writer of the topic `hookstream.config` of this namespace.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread. An absent broker is an answer to each write.
+    pub fn on_kafka(
+        settings: KafkaSettings,
+        namespace: &str,
+        topic: &str,
+        keyring: std::sync::Arc<crate::Keyring>,
+    ) -> Result<Self, std::io::Error> {
+        let ledger = KafkaLedger::new(settings, namespace, topic);
+        Self::start(move || (Machine::new(ledger, State::new(keyring)), System::default()))
+    }
+}
