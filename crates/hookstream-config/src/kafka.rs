@@ -70,7 +70,8 @@ impl KafkaLedger {
 
     fn start_reading(&self) -> Result<Reading, KafkaError> {
         let (sender, records) = sync_channel(READ_AHEAD);
-        let tail = Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
+        let tail =
+            Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
         Ok(Reading { records, tail, fresh: true })
     }
 
@@ -82,7 +83,9 @@ impl KafkaLedger {
                 return Ok(end);
             }
             if Instant::now() >= deadline {
-                return Err(Fault::Failed(format!("the end of `{}` was not told in time", self.topic).into()));
+                return Err(Fault::Failed(
+                    format!("the end of `{}` was not told in time", self.topic).into(),
+                ));
             }
             std::thread::sleep(LOOK);
         }
