@@ -180,15 +180,34 @@ impl State {
     pub fn view(&mut self) -> View {
         self.open_changed();
         let mut webhooks = FxHashMap::default();
+<<<<<<< HEAD
         for (id, entry) in &self.webhooks {
             let Some(webhook) = &entry.shown else { continue };
             webhooks.insert(*id, Arc::clone(webhook));
+=======
+        let mut by_account: FxHashMap<AccountUid, Vec<WebhookId>> = FxHashMap::default();
+        for (id, entry) in &self.webhooks {
+            let Some(webhook) = &entry.shown else { continue };
+            webhooks.insert(*id, Arc::clone(webhook));
+            by_account.entry(webhook.account).or_default().push(*id);
+>>>>>>> h/config
         }
         for id in &self.unreadable_webhooks {
             webhooks.entry(*id).or_insert_with(|| Arc::new(placeholder(*id)));
         }
         let accounts = self.accounts.values().map(|r| (r.account.name.clone(), Arc::new(r.account.clone())));
+<<<<<<< HEAD
         View::new(self.offset, accounts.collect(), self.sources.clone(), self.event_types.clone(), webhooks)
+=======
+        View {
+            offset: self.offset,
+            accounts: accounts.collect::<BTreeMap<String, Arc<Account>>>(),
+            sources: self.sources.clone(),
+            event_types: self.event_types.clone(),
+            webhooks,
+            by_account,
+        }
+>>>>>>> h/config
     }
 
     /// What is left out of the last view, or held there, and why.
