@@ -6,11 +6,7 @@
 //! file has.
 
 use std::collections::{BTreeMap, BTreeSet};
-<<<<<<< HEAD
-use std::fmt::{self, Write as _};
-=======
 use std::fmt;
->>>>>>> h/config
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -118,12 +114,8 @@ impl Differ<'_> {
     fn accounts(&mut self, manifest: &Manifest) {
         let mut wanted: Vec<&str> = manifest.accounts.iter().flatten().map(String::as_str).collect();
         // The default account needs no mention.
-<<<<<<< HEAD
-        let default_used = manifest.webhooks.iter().flatten().any(|webhook| webhook.account == DEFAULT_ACCOUNT);
-=======
         let default_used =
             manifest.webhooks.iter().flatten().any(|webhook| webhook.account == DEFAULT_ACCOUNT);
->>>>>>> h/config
         if default_used && !wanted.contains(&DEFAULT_ACCOUNT) {
             wanted.push(DEFAULT_ACCOUNT);
         }
@@ -191,12 +183,8 @@ impl Differ<'_> {
             let change = |expected| Change::PutEventType { event_type: event_type.clone(), expected };
             self.put("event type", &event_type.name, fields, expected, change);
         }
-<<<<<<< HEAD
-        let wanted: BTreeSet<&str> = wanted.iter().map(|wanted: &EventTypeSpec| wanted.name.as_str()).collect();
-=======
         let wanted: BTreeSet<&str> =
             wanted.iter().map(|wanted: &EventTypeSpec| wanted.name.as_str()).collect();
->>>>>>> h/config
         for old in state.event_types().filter(|e| self.options.prune && !wanted.contains(e.name.as_str())) {
             let expected = Expected::Revision(old.meta.revision);
             self.deletions.push(Change::DeleteEventType { name: old.name.clone(), expected });
@@ -212,13 +200,9 @@ impl Differ<'_> {
         let gone: BTreeSet<String> = self
             .deletions
             .iter()
-<<<<<<< HEAD
-            .filter_map(|change| if let Change::DeleteSource { name, .. } = change { Some(name.clone()) } else { None })
-=======
             .filter_map(|change| {
                 if let Change::DeleteSource { name, .. } = change { Some(name.clone()) } else { None }
             })
->>>>>>> h/config
             .collect();
         for (idx, webhook) in wanted.iter().enumerate() {
             let mut problem = |field: &str, message: String| {
@@ -226,14 +210,10 @@ impl Differ<'_> {
             };
             let account = self.accounts.get(&webhook.account).copied();
             if account.is_none() {
-<<<<<<< HEAD
-                problem("account", format!("there is no account `{}`: list it under `accounts`", webhook.account));
-=======
                 problem(
                     "account",
                     format!("there is no account `{}`: list it under `accounts`", webhook.account),
                 );
->>>>>>> h/config
             }
             if let Some(source) = &webhook.source {
                 let listed = manifest.sources.iter().flatten().any(|listed| listed.name == *source);
@@ -436,23 +416,6 @@ impl Plan {
     pub fn render(&self) -> String {
         let mut out = String::new();
         for Item { kind, name, action } in &self.items {
-<<<<<<< HEAD
-            // Writing to a string does not fail.
-            drop(match action {
-                Action::Create => writeln!(out, "+ {kind} {name}"),
-                Action::Delete => writeln!(out, "- {kind} {name}"),
-                Action::Update(fields) => {
-                    let lines = fields.iter().map(|f| format!("    {}: {} -> {}\n", f.field, f.before, f.after));
-                    writeln!(out, "~ {kind} {name}\n{}", lines.collect::<String>().trim_end_matches('\n'))
-                }
-                Action::Unchanged => Ok(()),
-            });
-        }
-        let (created, updated, deleted, unchanged) = self.counts();
-        drop(writeln!(
-            out,
-            "{created} to create, {updated} to update, {deleted} to delete, {unchanged} unchanged"
-=======
             match action {
                 Action::Create => out.push_str(&format!("+ {kind} {name}\n")),
                 Action::Delete => out.push_str(&format!("- {kind} {name}\n")),
@@ -468,7 +431,6 @@ impl Plan {
         let (created, updated, deleted, unchanged) = self.counts();
         out.push_str(&format!(
             "{created} to create, {updated} to update, {deleted} to delete, {unchanged} unchanged\n"
->>>>>>> h/config
         ));
         out
     }

@@ -70,12 +70,8 @@ impl KafkaLedger {
 
     fn start_reading(&self) -> Result<Reading, KafkaError> {
         let (sender, records) = sync_channel(READ_AHEAD);
-<<<<<<< HEAD
-        let tail = Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
-=======
         let tail =
             Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
->>>>>>> h/config
         Ok(Reading { records, tail, fresh: true })
     }
 
@@ -87,13 +83,9 @@ impl KafkaLedger {
                 return Ok(end);
             }
             if Instant::now() >= deadline {
-<<<<<<< HEAD
-                return Err(Fault::Failed(format!("the end of `{}` was not told in time", self.topic).into()));
-=======
                 return Err(Fault::Failed(
                     format!("the end of `{}` was not told in time", self.topic).into(),
                 ));
->>>>>>> h/config
             }
             std::thread::sleep(LOOK);
         }

@@ -18,9 +18,6 @@ pub mod pipe;
 mod native;
 pub mod tail;
 
-mod native;
-pub mod tail;
-
 pub use client::KafkaSettings;
 pub use error::KafkaError;
 pub use log::{

@@ -10,7 +10,6 @@ pub mod config;
 pub mod dead_letter;
 pub mod event;
 pub mod job;
-pub mod job;
 pub mod matched;
 pub mod rejected;
 mod topics;

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use proptest::prelude::*;
 
 use super::*;
@@ -175,4 +172,3 @@ fn any_file() -> impl Strategy<Value = String> {
         text
     })
 }
->>>>>>> h/config

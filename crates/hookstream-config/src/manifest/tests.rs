@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use super::*;
 
 fn no_references(_: Reference<'_>) -> Result<SecretString, String> {
@@ -156,4 +153,3 @@ proptest::proptest! {
         drop(Manifest::parse(&format!("webhooks:\n- {field}: {value}\n"), &no_references));
     }
 }
->>>>>>> h/config
