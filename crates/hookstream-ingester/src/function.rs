@@ -135,6 +135,7 @@ impl Ingest {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a part of one record")]
     fn reject(
         &self,
         record: RecordRef<'_>,

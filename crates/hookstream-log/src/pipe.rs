@@ -322,8 +322,10 @@ impl<L: Log, F: Function> Pipe<L, F> {
     #[must_use]
     pub fn stuck(&self) -> Option<Stuck> {
         let failing = self.failing.map(|(since, error)| Stuck::Failing { since, error });
-        let waiting = self.inputs.iter().filter_map(|input| input.waiting).min();
-        failing.or(waiting.map(|since| Stuck::Waiting { since }))
+        failing.or_else(|| {
+            let since = self.inputs.iter().filter_map(|input| input.waiting).min()?;
+            Some(Stuck::Waiting { since })
+        })
     }
 
     /// Does what can be done at once.

@@ -159,9 +159,11 @@ mod tests {
         assert_eq!(decode(expected).unwrap(), (example(), Offset(7)));
     }
 
+    type Change<'a> = &'a dyn Fn(&mut Vec<(&str, &[u8])>);
+
     #[test]
     fn errors_name_the_header() {
-        let message = |change: &dyn Fn(&mut Vec<(&str, &[u8])>)| {
+        let message = |change: Change<'_>| {
             encode(&example(), Offset(7), |headers| {
                 // Shortens the lifetimes, so that the change may bring its own values.
                 let mut headers: Vec<(&str, &[u8])> = headers.to_vec();
