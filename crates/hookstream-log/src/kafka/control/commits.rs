@@ -155,7 +155,7 @@ impl Control {
                 continue;
             }
             self.counts.commit_failures += 1;
-            if code != Code::RebalanceInProgress && self.at.consumer.context().reports.due("commit") {
+            if code != Code::RebalanceInProgress && self.at.consumer.context().due("commit") {
                 tracing::warn!(topic = &*item.key.0, partition = item.key.1.0, "a commit failed: {code}");
             }
             let Item { key, input, what: (offset, metadata) } = item;
