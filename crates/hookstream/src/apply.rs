@@ -79,7 +79,7 @@ fn manifest(file: &Path) -> Result<Manifest, Failure> {
     };
     read.map_err(|error| Failure::usage(format!("could not read `{}`: {error}", file.display())))?;
     let base = if is_stdin { None } else { file.parent() };
-    let resolve = resolve_from_system(base.unwrap_or(Path::new("")));
+    let resolve = resolve_from_system(base.unwrap_or_else(|| Path::new("")));
     Manifest::parse(&text, &resolve).map_err(|problems| unfit(file, &problems))
 }
 

@@ -155,7 +155,7 @@ fn line(
 ) -> String {
     let id = headers
         .get("webhook-id")
-        .map_or("-".into(), |value| printable(&String::from_utf8_lossy(value.as_bytes())));
+        .map_or_else(|| "-".to_owned(), |value| printable(&String::from_utf8_lossy(value.as_bytes())));
     let (time, bytes) = (time_of_day(now), body.len());
     format!("{time} {title} {id} {bytes} bytes, signature {}, answered {}\n", verdict.text(), status.as_u16())
 }
