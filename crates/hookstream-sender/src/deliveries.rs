@@ -116,6 +116,8 @@ pub struct Deliveries<L, E, O> {
     requests: FxHashMap<RequestKey, Context>,
     routes: FxHashMap<WebhookId, Arc<Route>>,
     outbox: Outbox,
+    /// Records were left where they are although there is room for them.
+    more: bool,
     /// The windows of partitions that went: only a mutant keeps them.
     windows: BTreeMap<Partition, hookstream_core::dedupe::Window>,
 }
@@ -169,6 +171,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             requests: FxHashMap::default(),
             routes: FxHashMap::default(),
             outbox: Outbox::default(),
+            more: false,
             windows: BTreeMap::new(),
         }
     }
@@ -183,6 +186,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
     /// Everything that can be done now.
     pub fn step(&mut self, now: Now) {
         let mut fx = Vec::new();
+        self.more = false;
         while let Some(event) = self.log.next_event() {
             self.on_event(event, now, &mut fx);
         }
@@ -201,11 +205,15 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             }
             self.apply(input, &mut fx, now);
         }
+        self.more &= self.slots.values().any(|slot| slot.owner.room() > 0) || !self.readers.is_empty();
     }
 
     /// When [`Deliveries::step`] has something to do even if nothing happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
+        if self.more {
+            return Some(Mono(0));
+        }
         self.slots
             .values()
             .filter_map(|slot| slot.owner.next_deadline())
@@ -223,6 +231,12 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Partitions that are held.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.slots.len()
     }
 
     /// Whether every partition that is held is being worked on.
@@ -328,7 +342,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         for (reader, input, what) in readers {
             let Some(slot) = self.slots.get_mut(&input) else { continue };
             let owner = &mut slot.owner;
-            self.log.take(reader, BATCH, &mut |record| match what {
+            let taken = self.log.take(reader, BATCH, &mut |record| match what {
                 Reading::Ledger { .. } => match attempt::decode(record.value.unwrap_or_default()) {
                     Ok(entry) => owner.on_ledger(record.offset, entry),
                     Err(error) => tracing::warn!(
@@ -343,6 +357,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                     }
                 }
             });
+            self.more |= taken == BATCH;
         }
     }
 
@@ -389,7 +404,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             return;
         }
         let (owner, clock, view) = (&mut slot.owner, &self.clock, &self.view);
-        self.log.take(input, room, &mut |record| {
+        let taken = self.log.take(input, room, &mut |record| {
             clock.sample(record.timestamp, now.mono);
             let now = Now { broker: clock.now(now.mono), ..now };
             match job::decode(record.value.unwrap_or_default()) {
@@ -401,6 +416,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 }
             }
         });
+        self.more |= taken == room;
     }
 
     fn on_done(&mut self, key: RequestKey, exchange: &Exchange, now: Now, fx: &mut Vec<Effect>) {
