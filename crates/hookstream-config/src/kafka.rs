@@ -96,6 +96,10 @@ impl Ledger for KafkaLedger {
     fn claim(&mut self) -> Result<(), Fault> {
         self.writer = None;
         self.committed = None;
+        // The end that a reader asked for before the claim may lack what the former claimant still committed.
+        if let Some(reading) = &mut self.reading {
+            reading.fresh = false;
+        }
         let writer = FencedWriter::claim(&self.settings, &self.transactional_id, CLAIM_TIMEOUT);
         self.writer = Some(writer.map_err(failed)?);
         Ok(())
@@ -170,7 +174,9 @@ impl Reading {
                 return Ok(end);
             }
             if Instant::now() >= deadline {
-                return Err(Fault::Failed("the configuration could not be read to its end in time".into()));
+                return Err(Fault::Failed(
+                    "the configuration could not be read to its end in time: is its topic there?".into(),
+                ));
             }
             match self.records.recv_timeout(LOOK) {
                 Ok(record) => each(record.as_ref()),

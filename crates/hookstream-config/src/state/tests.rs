@@ -92,6 +92,30 @@ fn a_wrong_key_holds_webhooks() {
 }
 
 #[test]
+fn keys_rotate_while_webhooks_stay() {
+    use base64::Engine;
+    let key = |byte| SecretString::new(base64::engine::general_purpose::STANDARD.encode([byte; 32]));
+    let with_keys = |keys: &[SecretString]| State::new(Arc::new(Keyring::from_keys(keys).unwrap()));
+    let mut records = records();
+    let mut both = with_keys(&[key(2), key(1)]);
+    for (offset, record) in (0..).zip(&records) {
+        apply(&mut both, offset, record);
+    }
+    let author = Author { actor: "ann", now: UnixMillis(2) };
+    let rewrap = [Change::RewrapAccount { uid: uid() }];
+    records.extend(plan(&mut both, &rewrap, author, &mut counter(), &mut Undo::new()).unwrap());
+    assert_eq!(plan(&mut both, &rewrap, author, &mut counter(), &mut Undo::new()).unwrap(), []);
+
+    let mut new = with_keys(&[key(2)]);
+    for (offset, record) in (0..).zip(&records) {
+        apply(&mut new, offset, record);
+    }
+    let view = new.view();
+    assert_eq!(Some(&view.webhook(webhook_id(1)).unwrap().secrets), testing::webhook(uid()).secrets.as_ref());
+    assert_eq!(view.webhook(webhook_id(1)).unwrap().state, WebhookState::Published);
+}
+
+#[test]
 fn an_unreadable_record_holds_its_webhook_and_loses_nothing() {
     let key = Key::Webhook(webhook_id(1)).to_string();
     let newer: &[u8] = br#"{"v":2}"#;
