@@ -10,7 +10,6 @@ pub mod retries;
 
 pub use deliveries::{Deliveries, Egress, Observer, RequestKey};
 pub use retries::Retries;
-//! Delivers jobs, decides once in a log, and runs the retry ladder
 
 /// Runs the service until it is told to stop.
 ///
