@@ -188,8 +188,7 @@ impl State {
             webhooks.entry(*id).or_insert_with(|| Arc::new(placeholder(*id)));
         }
         let accounts = self.accounts.values().map(|r| (r.account.name.clone(), Arc::new(r.account.clone())));
-        let accounts = accounts.collect::<BTreeMap<String, Arc<Account>>>();
-        View::new(self.offset, accounts, self.sources.clone(), self.event_types.clone(), webhooks)
+        View::new(self.offset, accounts.collect(), self.sources.clone(), self.event_types.clone(), webhooks)
     }
 
     /// What is left out of the last view, or held there, and why.

@@ -73,11 +73,14 @@ impl TopicSettings {
             );
         }
         let shortest = Self::shortest_retention();
+        // A record lies on its rung for the rung's time, and longer in an outage.
+        let longest_rung = self.retry_ladder.rungs().last().copied().unwrap_or_default();
+        let shortest_retry = shortest.max(longest_rung + DAY);
         for (key, retention, least, why) in [
             ("events_retention", self.events_retention, DAY, "events would be lost in an outage of a day"),
             ("deliveries_retention", self.deliveries_retention, shortest, "waiting deliveries would be lost"),
             ("attempts_retention", self.attempts_retention, shortest, "decisions would be forgotten"),
-            ("retry_retention", self.retry_retention, shortest, "waiting deliveries would be lost"),
+            ("retry_retention", self.retry_retention, shortest_retry, "waiting deliveries would be lost"),
             ("dead_letter_retention", self.dead_letter_retention, DAY, "nobody could redrive them in time"),
         ] {
             if !(least..=MAX_RETENTION).contains(&retention) {

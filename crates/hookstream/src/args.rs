@@ -142,13 +142,13 @@ pub(crate) struct SendArgs {
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
     /// The event's data
-    #[arg(long, value_name = "JSON", requires = "event_type", default_value = "{}")]
+    #[arg(long, value_name = "JSON", conflicts_with = "file", default_value = "{}")]
     pub data: String,
     /// The event's subject
-    #[arg(long, requires = "event_type")]
+    #[arg(long, conflicts_with = "file")]
     pub subject: Option<String>,
     /// The account that the event belongs to (the attribute `account`)
-    #[arg(long, requires = "event_type")]
+    #[arg(long, conflicts_with = "file")]
     pub account: Option<String>,
     /// The records' key
     #[arg(long)]
@@ -252,7 +252,7 @@ mod tests {
         for (arguments, message) in [
             ("events send --topic t", "--file"),
             ("events send --topic t --file x --type y", "cannot be used with"),
-            ("events send --topic t --file x --data {}", "required arguments were not provided"),
+            ("events send --topic t --file x --data {}", "cannot be used with"),
             ("listen --status 99", "a status is a number from 200 to 599"),
             ("listen --header x", "a header is written"),
             ("listen --delay soon", "is no time"),

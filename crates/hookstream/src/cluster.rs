@@ -1,59 +1,190 @@
-//! The Kafka cluster, as the commands need it. All of it is hookstream-log's work; here its errors get exit codes.
+//! The Kafka cluster, as the commands need it: hookstream-log does the work, here its errors get exit codes.
 
-use hookstream_settings::Settings;
+use std::time::Duration;
+
+use hookstream_log::admin::{Admin, Difference, TopicSpec};
+use hookstream_log::fenced::{FencedWriter, Outcome};
+use hookstream_log::{KafkaError, KafkaSettings, OutRecord};
+use hookstream_settings::{Kafka, Settings};
+use hookstream_types::limits::MAX_RECORD_BYTES;
+use hookstream_types::{Partition, partition_for};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 use crate::failure::Failure;
+
+/// After this long without an answer, a person is told that something is waited for.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+/// How much longer a broker may take.
+const MORE_PATIENCE: Duration = Duration::from_secs(13);
+/// How long claiming a producer's name may take.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(20);
+/// Records and bytes that are written together: far below the client's queue, and few enough transactions.
+const BATCH_RECORDS: usize = 1000;
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// An event for a source topic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event<'a> {
     pub key: Option<&'a str>,
     pub value: &'a [u8],
-    pub headers: &'a [(&'a str, &'a str)],
+    pub headers: &'a [(&'static str, &'static str)],
 }
 
 /// A cluster that answers.
 #[derive(Debug)]
-pub(crate) struct Cluster {}
-
-/// A producer to one topic.
-#[derive(Debug)]
-pub(crate) struct Producer {}
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    settings: KafkaSettings,
+    admin: Admin,
+}
 
 impl Cluster {
-    /// Asks for the cluster's brokers.
-    pub(crate) fn connect(_settings: &Settings) -> Result<Self, Failure> {
-        Err(Failure::Unavailable("SEAM(hookstream-log::admin)".into()))
-    }
-
-    /// How many brokers there are.
-    pub(crate) fn brokers(&self) -> usize {
-        3
+    /// Asks for the cluster, and says so if it takes long.
+    pub(crate) fn connect(settings: &Settings) -> Result<Self, Failure> {
+        let settings = client(&settings.kafka);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let admin = Admin::new(&settings).map_err(failure)?;
+        if runtime.block_on(admin.wait_for_broker(Some(FIRST_PATIENCE))).is_err() {
+            eprintln!("waiting for a broker of `{}`", settings.bootstrap_servers);
+            runtime.block_on(admin.wait_for_broker(Some(MORE_PATIENCE))).map_err(failure)?;
+        }
+        Ok(Self { runtime, settings, admin })
     }
 
     /// Creates what is missing; returns the names of what was created.
-    pub(crate) fn create_topics(&self, _settings: &Settings) -> Result<Vec<String>, Failure> {
-        Err("SEAM(hookstream-log::admin)".into())
+    pub(crate) fn create_topics(&self, specs: &[TopicSpec]) -> Result<Vec<String>, KafkaError> {
+        self.runtime.block_on(self.admin.create_missing(specs))
     }
 
-    /// How the topics differ from the settings, a line each.
-    pub(crate) fn check_topics(&self, _settings: &Settings) -> Result<Vec<String>, Failure> {
-        Err("SEAM(hookstream-log::admin)".into())
+    /// How the topics differ from the settings.
+    pub(crate) fn check_topics(&self, specs: &[TopicSpec]) -> Result<Vec<Difference>, Failure> {
+        self.runtime.block_on(self.admin.check(specs)).map_err(failure)
     }
 
-    pub(crate) fn producer(&self, _topic: &str) -> Result<Producer, Failure> {
-        Err("SEAM(hookstream-log producer)".into())
+    pub(crate) fn has_topic(&self, topic: &str) -> Result<bool, Failure> {
+        Ok(self.runtime.block_on(self.admin.topics()).map_err(failure)?.contains_key(topic))
+    }
+
+    /// Runs something that waits for the cluster.
+    pub(crate) fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+
+    /// A producer to a topic that exists.
+    pub(crate) fn producer(&self, topic: &str) -> Result<Producer, Failure> {
+        let topics = self.runtime.block_on(self.admin.topics()).map_err(failure)?;
+        let partitions =
+            topics.get(topic).copied().filter(|partitions| *partitions > 0).ok_or_else(|| {
+                Failure::Other(format!("there is no topic `{topic}`; create it, or correct the name").into())
+            })?;
+        // The name is nobody else's: the writer is used for its acknowledgements, not for its fencing.
+        let name = format!("hookstream-cli-{}", Uuid::new_v4());
+        let writer = FencedWriter::claim(&self.settings, &name, CLAIM_TIMEOUT).map_err(failure)?;
+        Ok(Producer { writer, topic: topic.to_owned(), partitions, next: 0, batch: Vec::new(), bytes: 0 })
     }
 }
 
+/// A producer to one topic.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    writer: FencedWriter,
+    topic: String,
+    partitions: i32,
+    /// The partition of the next record that has no key.
+    next: i32,
+    batch: Vec<Owned>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Owned {
+    partition: Partition,
+    key: Option<String>,
+    value: Vec<u8>,
+    headers: Vec<(&'static str, &'static [u8])>,
+}
+
 impl Producer {
-    /// Produces one event; returns before it is acknowledged, and waits while the queue is full.
-    pub(crate) fn send(&mut self, _event: Event<'_>) -> Result<(), Failure> {
-        Err("SEAM(hookstream-log producer)".into())
+    /// Produces one event; it is durable after the next [`Producer::flush`].
+    pub(crate) fn send(&mut self, event: Event<'_>) -> Result<(), Failure> {
+        let bytes = event.value.len() + event.key.map_or(0, str::len);
+        if bytes > MAX_RECORD_BYTES {
+            let message =
+                format!("a record of {bytes} bytes is more than hookstream takes ({MAX_RECORD_BYTES})");
+            return Err(Failure::usage(message));
+        }
+        if self.batch.len() == BATCH_RECORDS || self.bytes + bytes > BATCH_BYTES {
+            self.flush()?;
+        }
+        let partition = if let Some(key) = event.key {
+            partition_for(key.as_bytes(), self.partitions)
+        } else {
+            self.next = (self.next + 1) % self.partitions;
+            Partition(self.next)
+        };
+        self.bytes += bytes;
+        self.batch.push(Owned {
+            partition,
+            key: event.key.map(str::to_owned),
+            value: event.value.to_vec(),
+            headers: event.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect(),
+        });
+        Ok(())
     }
 
-    /// Waits until all are acknowledged.
+    /// Writes what was sent, and waits until all replicas have it.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        Err("SEAM(hookstream-log producer)".into())
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<_> = self
+            .batch
+            .iter()
+            .map(|record| OutRecord {
+                topic: &self.topic,
+                partition: record.partition,
+                key: record.key.as_deref().map(str::as_bytes),
+                value: Some(&record.value),
+                headers: &record.headers,
+            })
+            .collect();
+        let outcome = self.writer.write(&records);
+        let topic = &self.topic;
+        match outcome {
+            Outcome::Committed { .. } => {
+                self.batch.clear();
+                self.bytes = 0;
+                Ok(())
+            }
+            Outcome::NotWritten { reason } => Err(format!("could not write to `{topic}`: {reason}").into()),
+            Outcome::Fenced => {
+                Err(format!("could not write to `{topic}`: another took this producer's name").into())
+            }
+            Outcome::Unknown => {
+                Err(format!("the last records may be in `{topic}` or not: no answer came").into())
+            }
+        }
+    }
+}
+
+/// The Kafka client's settings.
+pub(crate) fn client(kafka: &Kafka) -> KafkaSettings {
+    KafkaSettings {
+        bootstrap_servers: kafka.bootstrap_servers.clone(),
+        client_id: kafka.client_id.clone(),
+        properties: kafka.exposed_properties(),
+    }
+}
+
+/// The exit code is the error's.
+pub(crate) fn failure(error: KafkaError) -> Failure {
+    match error {
+        KafkaError::NoBroker { .. } => Failure::Unavailable(error.into()),
+        KafkaError::Property { .. } | KafkaError::Reserved { .. } => Failure::usage(error),
+        KafkaError::Refused { .. }
+        | KafkaError::Client(_)
+        | KafkaError::Thread { .. }
+        | KafkaError::Spec(_) => Failure::Other(error.into()),
     }
 }

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hookstream_log::KafkaError;
+use hookstream_log::admin::What;
 use hookstream_runtime::{Ctx, ServiceError, spawn};
 use hookstream_settings::Settings;
 use tokio::task::JoinSet;
 
 use crate::args::DevArgs;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, failure};
 use crate::failure::Failure;
+use crate::topics;
 
 /// The file in the data directory that has the key.
 const KEY_FILE: &str = "key";
@@ -30,23 +33,55 @@ pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
     if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() {
         settings.secrets.key_file = Some(generate_key(&args.data_dir)?);
     }
-    let cluster = Cluster::connect(&settings)?;
-    if cluster.brokers() == 1 {
-        settings.topics.replication_factor = 1;
-        settings.topics.min_insync_replicas = 1;
-    }
     settings.validate().map_err(Failure::Settings)?;
-    let created = cluster.create_topics(&settings)?;
-    if !created.is_empty() {
-        eprintln!("created {} topics", created.len());
-    }
+    prepare_topics(&mut settings)?;
     Ok(hookstream_runtime::launch("hookstream-dev", settings, services))
 }
 
+/// Creates the topics that are missing, with one replica where the cluster can't have as many as the settings say,
+/// and brings the settings in line with it.
+fn prepare_topics(settings: &mut Settings) -> Result<(), Failure> {
+    let cluster = Cluster::connect(settings)?;
+    let replicas = settings.topics.replication_factor;
+    let created = match cluster.create_topics(&topics::specs(settings)) {
+        Err(refused @ KafkaError::Refused { .. }) if replicas > 1 => {
+            use_one_replica(settings);
+            // If that is refused too, the number of replicas was not the matter.
+            let created = cluster.create_topics(&topics::specs(settings)).map_err(|_| failure(refused))?;
+            eprintln!("the cluster can't have {replicas} replicas; its topics have one");
+            created
+        }
+        other => other.map_err(failure)?,
+    };
+    if !created.is_empty() {
+        eprintln!("created {} topics", created.len());
+    }
+    let mut differences = cluster.check_topics(&topics::specs(settings))?;
+    if differences.iter().any(|difference| matches!(difference.what, What::MinInsyncReplicas { .. })) {
+        use_one_replica(settings);
+        differences = cluster.check_topics(&topics::specs(settings))?;
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let list: String = differences.iter().map(|difference| format!("\n  - {difference}")).collect();
+    Err(format!("the topics are not as the settings say:{list}").into())
+}
+
+fn use_one_replica(settings: &mut Settings) {
+    settings.topics.replication_factor = 1;
+    settings.topics.min_insync_replicas = 1;
+}
+
+/// Where the key of `hookstream dev` is.
+pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(KEY_FILE)
+}
+
 /// Makes a key that stays, for the eyes of its owner only; returns where it is.
-pub(crate) fn generate_key(data_dir: &Path) -> io::Result<PathBuf> {
+fn generate_key(data_dir: &Path) -> io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let path = data_dir.join(KEY_FILE);
+    let path = key_file(data_dir);
     if path.exists() {
         return Ok(path);
     }

@@ -29,7 +29,7 @@ pub(crate) fn run(args: &EventsArgs) -> Result<ExitCode, Failure> {
     let mut sent = 0_u64;
     for _ in 0..args.count {
         sent += batch.each(&mut |value, is_cloudevent| {
-            let headers: &[(&str, &str)] = if is_cloudevent { &[STRUCTURED] } else { &[] };
+            let headers: &[(&'static str, &'static str)] = if is_cloudevent { &[STRUCTURED] } else { &[] };
             producer.send(Event { key: args.key.as_deref(), value, headers })
         })?;
     }

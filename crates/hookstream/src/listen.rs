@@ -85,15 +85,18 @@ async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Res
             (StatusCode::BAD_REQUEST, format!("{title}: the body could not be read: {}\n", Chain(&error)))
         }
     };
-    // A closed pipe is no reason to stop answering.
-    let mut stdout = io::stdout().lock();
-    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
-    drop(stdout);
+    print(&text);
     tokio::time::sleep(receiver.args.delay).await;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response.headers_mut().extend(receiver.args.headers.iter().cloned());
     response
+}
+
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // A closed pipe is no reason to stop answering.
+    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
 }
 
 impl Receiver {
@@ -152,7 +155,7 @@ fn line(
 ) -> String {
     let id = headers
         .get("webhook-id")
-        .map_or("-".into(), |value| printable(&String::from_utf8_lossy(value.as_bytes())));
+        .map_or_else(|| "-".to_owned(), |value| printable(&String::from_utf8_lossy(value.as_bytes())));
     let (time, bytes) = (time_of_day(now), body.len());
     format!("{time} {title} {id} {bytes} bytes, signature {}, answered {}\n", verdict.text(), status.as_u16())
 }

@@ -127,6 +127,11 @@ fn one_value_each() {
         ("TOPICS__RETRY_RETENTION", "4d11h", "must be 4d12h or more: waiting deliveries would be lost"),
         ("TOPICS__ATTEMPTS_RETENTION", "1d", "decisions would be forgotten"),
         ("TOPICS__RETRY_LADDER", "", ""),
+        (
+            "TOPICS__RETRY_LADDER",
+            "7d",
+            "`topics.retry_retention` is `7d`: must be 8d or more: waiting deliveries",
+        ),
         ("TOPICS__RETRY_LADDER", "1", "`topics.retry_ladder` is `1` (in the environment): `1` is no time"),
         ("KAFKA__BOOTSTRAP_SERVERS", "a:1,b", "several with commas between"),
         ("KAFKA__BOOTSTRAP_SERVERS", "[::1]:9092", ""),
