@@ -9,13 +9,12 @@ mod function;
 mod metrics;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hookstream_config::{ConfigWriter, Follower, Keyring};
 use hookstream_log::KafkaSettings;
 use hookstream_log::kafka::{self, Group, GroupSpec};
-use hookstream_log::pipe::{self, Signals, Stuck};
+use hookstream_log::pipe::{Driver, Signals, Stats, Stuck};
 use hookstream_runtime::{Ctx, HealthHandle, ServiceError};
 use hookstream_types::Mono;
 use hookstream_wire::Topics;
@@ -76,7 +75,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         let mut monitor =
             Monitor::new(ctx.health.component(&format!("core-{core}")), &metrics, core.to_string());
         let follower = Arc::clone(&follower);
-        threads.push(pipe::drive(
+        threads.push(Driver::start(
             format!("fanout-{core}"),
             log,
             ctx.clock.mono_fn(),
@@ -95,7 +94,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     for log in logs {
         let (writer, metrics) = (writer.clone(), metrics.clone());
         let make = move || commands::Carry::new(writer, metrics);
-        threads.push(pipe::drive(
+        threads.push(Driver::start(
             "commands".to_owned(),
             log,
             ctx.clock.mono_fn(),
@@ -107,13 +106,14 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
 
     tokio::select! {
         () = ctx.shutdown.cancelled() => {}
+        panicked = Driver::first_end(&mut threads) => return Err(panicked.into()),
         () = watch_over(&follower, &group, &metrics, &changed_tx) => {}
     }
     info!("giving the partitions back");
     tokio::join!(group.shutdown(), commands.shutdown());
     // The threads hold receivers until they end.
     stopped_tx.send_replace(true);
-    join(threads).await;
+    Driver::join(threads).await?;
     Ok(())
 }
 
@@ -142,30 +142,21 @@ async fn watch_over(
     }
 }
 
-async fn join(threads: Vec<JoinHandle<()>>) {
-    for thread in threads {
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            warn!("a thread of fan-out panicked");
-        }
-    }
-}
-
 /// Reports how a core is doing.
 struct Monitor {
     health: HealthHandle,
     metrics: FanoutMetrics,
     core: String,
-    last: pipe::Stats,
+    last: Stats,
     ready: Option<bool>,
 }
 
 impl Monitor {
     fn new(health: HealthHandle, metrics: &FanoutMetrics, core: String) -> Self {
-        Self { health, metrics: metrics.clone(), core, last: pipe::Stats::default(), ready: None }
+        Self { health, metrics: metrics.clone(), core, last: Stats::default(), ready: None }
     }
 
-    fn look(&mut self, stats: pipe::Stats, stuck: Option<Stuck>, now: Mono) {
+    fn look(&mut self, stats: Stats, stuck: Option<Stuck>, now: Mono) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let Self { metrics, last, .. } = self;
         if stats.in_flight != last.in_flight {

@@ -68,7 +68,11 @@ impl Ingest {
         if Arc::ptr_eq(view, &self.parts.view) {
             return;
         }
+        let same = view.sources == self.parts.view.sources;
         self.parts.view = Arc::clone(view);
+        if same {
+            return;
+        }
         self.routes = Routes::build(view.sources.values()).0;
         let mut inputs = std::mem::take(&mut self.inputs);
         for known in inputs.values_mut() {

@@ -11,7 +11,6 @@ mod topic_ids;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hookstream_config::{Follower, Keyring};
@@ -19,7 +18,7 @@ use hookstream_core::ingest::Routes;
 use hookstream_log::KafkaSettings;
 use hookstream_log::admin::Admin;
 use hookstream_log::kafka::{self, Group, GroupSpec};
-use hookstream_log::pipe::{self, Signals, Stuck};
+use hookstream_log::pipe::{Driver, Signals, Stats, Stuck};
 use hookstream_runtime::{Ctx, HealthHandle, ServiceError};
 use hookstream_types::Chain;
 use hookstream_wire::Topics;
@@ -87,7 +86,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         let follower = Arc::clone(&follower);
         let clock = ctx.clock;
         let signals = Signals { changed: changed.clone(), stopped: stopped.clone() };
-        threads.push(pipe::drive(
+        threads.push(Driver::start(
             format!("ingester-{core}"),
             log,
             ctx.clock.mono_fn(),
@@ -104,6 +103,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         Watcher { group: &group, admin: &admin, metrics: &metrics, missing: BTreeSet::new(), routes };
     tokio::select! {
         () = ctx.shutdown.cancelled() => {}
+        panicked = Driver::first_end(&mut threads) => return Err(panicked.into()),
         () = watcher.watch(&follower, &changed_tx) => {}
         () = topic_ids.serve(&admin, &changed_tx) => {}
     }
@@ -111,7 +111,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     group.shutdown().await;
     // The threads hold receivers until they end.
     stopped_tx.send_replace(true);
-    join(threads).await;
+    Driver::join(threads).await?;
     Ok(())
 }
 
@@ -135,15 +135,6 @@ async fn until_shutdown<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Option<T
     tokio::select! {
         () = ctx.shutdown.cancelled() => None,
         done = work => Some(done),
-    }
-}
-
-async fn join(threads: Vec<JoinHandle<()>>) {
-    for thread in threads {
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            warn!("a thread of the ingester panicked");
-        }
     }
 }
 
@@ -253,22 +244,16 @@ struct Monitor {
     health: HealthHandle,
     metrics: IngesterMetrics,
     core: String,
-    last: pipe::Stats,
+    last: Stats,
     ready: Option<bool>,
 }
 
 impl Monitor {
     fn new(health: HealthHandle, metrics: &IngesterMetrics, core: usize) -> Self {
-        Self {
-            health,
-            metrics: metrics.clone(),
-            core: core.to_string(),
-            last: pipe::Stats::default(),
-            ready: None,
-        }
+        Self { health, metrics: metrics.clone(), core: core.to_string(), last: Stats::default(), ready: None }
     }
 
-    fn look(&mut self, stats: pipe::Stats, stuck: Option<Stuck>, now: hookstream_types::Mono) {
+    fn look(&mut self, stats: Stats, stuck: Option<Stuck>, now: hookstream_types::Mono) {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let Self { metrics, last, .. } = self;
         if stats.in_flight != last.in_flight {

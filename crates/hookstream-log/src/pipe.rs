@@ -24,7 +24,7 @@ use std::time::Duration;
 use hookstream_core::frontier::Frontier;
 use hookstream_types::{Mono, Offset, Partition};
 
-pub use self::shell::{Signals, drive};
+pub use self::shell::{Driver, Panicked, Signals};
 use self::slab::{Entry, Kind, Slab};
 use crate::log::{Full, Input, Log, LogEvent, OutRecord, ProduceError, RecordRef, Token};
 
