@@ -185,12 +185,8 @@ impl State {
         for id in &self.unreadable_webhooks {
             webhooks.entry(*id).or_insert_with(|| Arc::new(placeholder(*id)));
         }
-<<<<<<< HEAD
         let accounts = self.accounts.values();
         let accounts = accounts.map(|record| (record.account.name.clone(), Arc::new(record.account.clone())));
-=======
-        let accounts = self.accounts.values().map(|r| (r.account.name.clone(), Arc::new(r.account.clone())));
->>>>>>> h/ingest
         View::new(self.offset, accounts.collect(), self.sources.clone(), self.event_types.clone(), webhooks)
     }
 
