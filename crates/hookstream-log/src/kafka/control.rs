@@ -256,13 +256,15 @@ impl Control {
 
     fn on_revoke(&mut self, partitions: Vec<Key>, lost: bool) {
         tracing::info!(group = self.at.spec.group, partitions = partitions.len(), lost, "revoked");
+        // A session that ends takes everything; librdkafka calls the partitions of deleted topics lost as well.
+        let all = self.parts.keys().all(|key| partitions.contains(key));
         let (owned, waiting): (Vec<Key>, Vec<Key>) =
             partitions.into_iter().partition(|key| matches!(self.parts.get(key), Some(Part::Owned(_))));
         for key in waiting {
             self.parts.remove(&key);
         }
         if lost {
-            self.lose(&owned, Lost::SessionEnded);
+            self.lose(&owned, if all { Lost::SessionEnded } else { Lost::Deleted });
             self.unassign(&owned);
             return;
         }
@@ -303,6 +305,7 @@ impl Control {
                     partitions = held.len(),
                     "a drain took too long; what is not complete is done again by the next owner"
                 );
+                self.collect_commits();
                 self.lose(&held, Lost::DrainTimedOut);
             }
             if let Some(revoking) = &mut self.revoking {
@@ -335,7 +338,9 @@ impl Control {
         let mut any = false;
         for key in keys {
             let Some(Part::Owned(part)) = self.parts.get_mut(key) else { continue };
-            if std::mem::replace(&mut part.live, false) {
+            // What was complete when a drain took too long is still committed, before the partition is given back.
+            part.live &= why == Lost::DrainTimedOut;
+            if !std::mem::replace(&mut part.told, true) {
                 any = true;
                 let input = part.assignment.input;
                 self.inbox(key.1).push(ToCore::Lost { input, why });

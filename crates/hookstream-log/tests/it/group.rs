@@ -45,8 +45,16 @@ fn a_drain_that_takes_too_long_is_ended() {
         driver.values().len() == 2
     });
     let input = driver.input_of(0).unwrap();
-    driver.log.commit(input, Offset(1), "one".to_owned());
     let member = bench.leave(member);
+    until(&mut bench, "the end of the drain", |bench| {
+        driver.pump();
+        driver
+            .held
+            .get(&input)
+            .is_none_or(|held| held.revoking.is_some_and(|by| bench.now() + Duration::from_millis(20) > by))
+    });
+    // Too late for another regular commit.
+    driver.log.commit(input, Offset(1), "one".to_owned());
     until(&mut bench, "leaving", |bench| {
         driver.pump();
         bench.has_left(&member)
@@ -218,6 +226,7 @@ fn topics_come_and_go() {
         driver.pump();
         driver.held.len() == 1
     });
+    let first = driver.input_of(0).unwrap();
     let Member::In(group) = &member else { panic!("it has not left") };
     group.resubscribe(vec![one.clone(), two.clone()]);
     until(&mut bench, "the second topic", |_| {
@@ -234,7 +243,11 @@ fn topics_come_and_go() {
         driver.pump();
         driver.values().len() == 1
     });
-    assert!(driver.lost.is_empty(), "{:?}", driver.lost);
+    assert_eq!(driver.lost, [(first, Lost::Deleted)]);
+    until(&mut bench, "a lease for the other partition", |bench| {
+        driver.pump();
+        driver.log.lease() > bench.now()
+    });
     let member = bench.leave(member);
     until(&mut bench, "leaving", |bench| {
         driver.pump();

@@ -144,6 +144,7 @@ impl Control {
                     // Of this member, but of an earlier generation: a rebalance overtook the commit, or the group
                     // went on without us. librdkafka finds out which; until then nothing starts.
                     self.at.lease.end();
+                    self.urgent = true;
                 }
                 code if ends_session(code) => over = true,
                 _ => {}

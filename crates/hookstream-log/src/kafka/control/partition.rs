@@ -45,20 +45,22 @@ pub(super) struct Owned {
     pub(super) committed: (Offset, String),
     /// What it is to have.
     pub(super) next: Option<(Offset, String)>,
-    /// Not lost yet.
+    /// Still this member's to commit.
     pub(super) live: bool,
+    /// The core was told that it is lost.
+    pub(super) told: bool,
 }
 
 impl Owned {
     /// The base is to be committed at once, as it is: that brings the first lease.
     pub(super) fn new(assignment: Arc<Assignment>, base: Offset, metadata: Option<String>) -> Self {
         let committed = (base, metadata.unwrap_or_default());
-        Self { assignment, next: Some(committed.clone()), committed, live: true }
+        Self { assignment, next: Some(committed.clone()), committed, live: true, told: false }
     }
 
     /// Whether the core still works on it.
     pub(super) fn is_held(&self) -> bool {
-        self.live && !self.assignment.is_released()
+        !self.told && !self.assignment.is_released()
     }
 
     pub(super) fn is_dirty(&self) -> bool {
