@@ -61,7 +61,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         cores => cores,
     };
-    let spec = GroupSpec::new(topics.group("fanout"), vec![topics.events.to_string()], cores);
+    let spec = GroupSpec::of_function(topics.group("fanout"), vec![topics.events.to_string()], cores);
     let (group, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
     let clock = ctx.clock;
     let mut threads = Vec::with_capacity(cores + 1);

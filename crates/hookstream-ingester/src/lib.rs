@@ -65,7 +65,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let view = follower.view();
     let (routes, _) = Routes::build(view.sources.values());
     let cores = if settings.ingester.cores == 0 { cpus() } else { settings.ingester.cores };
-    let spec = GroupSpec::new(topics.group("ingester"), subscription(&routes), cores);
+    let spec = GroupSpec::of_function(topics.group("ingester"), subscription(&routes), cores);
     let (group, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
     let (changed_tx, changed) = watch::channel(());
     let (stopped_tx, stopped) = watch::channel(false);

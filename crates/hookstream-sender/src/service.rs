@@ -31,6 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a partition that is wanted elsewhere may be drained: the longest request and its decision.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// Memory for the records of one partition that are fetched and not taken: there are many retry partitions, and
+/// what they hold waits.
+const DELIVERIES_PREFETCH: usize = 512 * 1024;
+const RETRY_PREFETCH: usize = 128 * 1024;
+
 /// What all threads share.
 #[derive(Clone)]
 struct Common {
@@ -89,6 +94,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let cores = settings.sender.threads();
     let spec = GroupSpec {
         drain_timeout: DRAIN,
+        prefetch_bytes: DELIVERIES_PREFETCH,
         ..GroupSpec::new(topics.group("sender"), vec![topics.deliveries.to_string()], cores)
     };
     let (deliveries, logs) = kafka::join(&kafka_settings, spec, ctx.clock.mono_fn())?;
@@ -105,8 +111,9 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         })?);
     }
     let names = topics.retry.iter().map(ToString::to_string).collect();
-    let (retries, logs) =
-        kafka::join(&kafka_settings, GroupSpec::new(topics.group("retry"), names, 1), ctx.clock.mono_fn())?;
+    let spec =
+        GroupSpec { prefetch_bytes: RETRY_PREFETCH, ..GroupSpec::new(topics.group("retry"), names, 1) };
+    let (retries, logs) = kafka::join(&kafka_settings, spec, ctx.clock.mono_fn())?;
     for log in logs {
         let common = common.clone();
         threads.push(thread("sender-retry".to_owned(), async move |_| retry(common, log).await)?);

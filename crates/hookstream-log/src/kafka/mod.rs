@@ -80,6 +80,13 @@ impl GroupSpec {
         }
     }
 
+    /// A group of a stage that is a function of its input: a record that lands late is the same record, so it is
+    /// tried for longer than a broker takes to fail over.
+    #[must_use]
+    pub fn of_function(group: impl Into<String>, topics: Vec<String>, cores: usize) -> Self {
+        Self { produce_timeout: Duration::from_secs(120), ..Self::new(group, topics, cores) }
+    }
+
     fn check(&self) -> Result<(), KafkaError> {
         if self.cores == 0 {
             return Err(KafkaError::Spec("a group member needs at least one core".to_owned()));

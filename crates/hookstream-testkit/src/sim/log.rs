@@ -89,7 +89,7 @@ impl Log for SimLog {
                 .records
                 .iter()
                 .find(|record| record.at >= time)
-                .map_or(log.end(), |record| record.offset.0),
+                .map_or_else(|| log.end(), |record| record.offset.0),
         };
         let input = cluster.fresh_input();
         let state = InputState { tp, base: next, next, to: to.map(|to| to.0), is_reader: true, ended: false };
