@@ -6,7 +6,7 @@
 //! file has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -114,7 +114,8 @@ impl Differ<'_> {
     fn accounts(&mut self, manifest: &Manifest) {
         let mut wanted: Vec<&str> = manifest.accounts.iter().flatten().map(String::as_str).collect();
         // The default account needs no mention.
-        let default_used = manifest.webhooks.iter().flatten().any(|webhook| webhook.account == DEFAULT_ACCOUNT);
+        let default_used =
+            manifest.webhooks.iter().flatten().any(|webhook| webhook.account == DEFAULT_ACCOUNT);
         if default_used && !wanted.contains(&DEFAULT_ACCOUNT) {
             wanted.push(DEFAULT_ACCOUNT);
         }
@@ -182,7 +183,8 @@ impl Differ<'_> {
             let change = |expected| Change::PutEventType { event_type: event_type.clone(), expected };
             self.put("event type", &event_type.name, fields, expected, change);
         }
-        let wanted: BTreeSet<&str> = wanted.iter().map(|wanted: &EventTypeSpec| wanted.name.as_str()).collect();
+        let wanted: BTreeSet<&str> =
+            wanted.iter().map(|wanted: &EventTypeSpec| wanted.name.as_str()).collect();
         for old in state.event_types().filter(|e| self.options.prune && !wanted.contains(e.name.as_str())) {
             let expected = Expected::Revision(old.meta.revision);
             self.deletions.push(Change::DeleteEventType { name: old.name.clone(), expected });
@@ -198,7 +200,9 @@ impl Differ<'_> {
         let gone: BTreeSet<String> = self
             .deletions
             .iter()
-            .filter_map(|change| if let Change::DeleteSource { name, .. } = change { Some(name.clone()) } else { None })
+            .filter_map(|change| {
+                if let Change::DeleteSource { name, .. } = change { Some(name.clone()) } else { None }
+            })
             .collect();
         for (idx, webhook) in wanted.iter().enumerate() {
             let mut problem = |field: &str, message: String| {
@@ -206,7 +210,10 @@ impl Differ<'_> {
             };
             let account = self.accounts.get(&webhook.account).copied();
             if account.is_none() {
-                problem("account", format!("there is no account `{}`: list it under `accounts`", webhook.account));
+                problem(
+                    "account",
+                    format!("there is no account `{}`: list it under `accounts`", webhook.account),
+                );
             }
             if let Some(source) = &webhook.source {
                 let listed = manifest.sources.iter().flatten().any(|listed| listed.name == *source);
@@ -409,21 +416,21 @@ impl Plan {
     pub fn render(&self) -> String {
         let mut out = String::new();
         for Item { kind, name, action } in &self.items {
-            // Writing to a string does not fail.
-            drop(match action {
-                Action::Create => writeln!(out, "+ {kind} {name}"),
-                Action::Delete => writeln!(out, "- {kind} {name}"),
+            match action {
+                Action::Create => out.push_str(&format!("+ {kind} {name}\n")),
+                Action::Delete => out.push_str(&format!("- {kind} {name}\n")),
                 Action::Update(fields) => {
-                    let lines = fields.iter().map(|f| format!("    {}: {} -> {}\n", f.field, f.before, f.after));
-                    writeln!(out, "~ {kind} {name}\n{}", lines.collect::<String>().trim_end_matches('\n'))
+                    out.push_str(&format!("~ {kind} {name}\n"));
+                    for FieldChange { field, before, after } in fields {
+                        out.push_str(&format!("    {field}: {before} -> {after}\n"));
+                    }
                 }
-                Action::Unchanged => Ok(()),
-            });
+                Action::Unchanged => {}
+            }
         }
         let (created, updated, deleted, unchanged) = self.counts();
-        drop(writeln!(
-            out,
-            "{created} to create, {updated} to update, {deleted} to delete, {unchanged} unchanged"
+        out.push_str(&format!(
+            "{created} to create, {updated} to update, {deleted} to delete, {unchanged} unchanged\n"
         ));
         out
     }

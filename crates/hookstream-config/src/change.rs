@@ -1,6 +1,6 @@
 //! Changes of the configuration: what is asked for, and whether it may be.
 //!
-//! [`plan`] turns one write (several changes, all or none) into records, judged by the state and by the writes
+//! `plan` turns one write (several changes, all or none) into records, judged by the state and by the writes
 //! before it. Pure: time, actor and randomness are arguments.
 
 use std::time::Duration;

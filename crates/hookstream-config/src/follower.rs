@@ -49,7 +49,8 @@ impl Follower {
             applying.state().apply(record.offset, record.key, record.value);
         })?;
         let (publish, published) = watch::channel(None);
-        let publisher = tokio::spawn(publish_views(Arc::clone(&shared), tail.watch(), publish)).abort_handle();
+        let publisher =
+            tokio::spawn(publish_views(Arc::clone(&shared), tail.watch(), publish)).abort_handle();
         Ok(Self { shared, published, publisher, _tail: tail })
     }
 

@@ -70,7 +70,8 @@ impl KafkaLedger {
 
     fn start_reading(&self) -> Result<Reading, KafkaError> {
         let (sender, records) = sync_channel(READ_AHEAD);
-        let tail = Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
+        let tail =
+            Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
         Ok(Reading { records, tail, fresh: true })
     }
 
@@ -82,7 +83,9 @@ impl KafkaLedger {
                 return Ok(end);
             }
             if Instant::now() >= deadline {
-                return Err(Fault::Failed(format!("the end of `{}` was not told in time", self.topic).into()));
+                return Err(Fault::Failed(
+                    format!("the end of `{}` was not told in time", self.topic).into(),
+                ));
             }
             std::thread::sleep(LOOK);
         }
@@ -93,6 +96,10 @@ impl Ledger for KafkaLedger {
     fn claim(&mut self) -> Result<(), Fault> {
         self.writer = None;
         self.committed = None;
+        // The end that a reader asked for before the claim may lack what the former claimant still committed.
+        if let Some(reading) = &mut self.reading {
+            reading.fresh = false;
+        }
         let writer = FencedWriter::claim(&self.settings, &self.transactional_id, CLAIM_TIMEOUT);
         self.writer = Some(writer.map_err(failed)?);
         Ok(())
@@ -167,7 +174,9 @@ impl Reading {
                 return Ok(end);
             }
             if Instant::now() >= deadline {
-                return Err(Fault::Failed("the configuration could not be read to its end in time".into()));
+                return Err(Fault::Failed(
+                    "the configuration could not be read to its end in time: is its topic there?".into(),
+                ));
             }
             match self.records.recv_timeout(LOOK) {
                 Ok(record) => each(record.as_ref()),

@@ -177,9 +177,9 @@ fn read_format(node: &Node<'_>) -> Option<Format> {
     match kind {
         0 => {
             node.only_if_map(&["type", "account"])?;
-            let account =
-                node.get("account").map_or(Some("account".to_owned()), |n| n.text(checks::identifier));
-            Some(Format::Cloudevents { account: account? })
+            let account = node.optional("account", |node| node.text(checks::identifier))?;
+            let account = account.unwrap_or_else(|| "account".to_owned());
+            Some(Format::Cloudevents { account })
         }
         1 => {
             node.only_if_map(&["type", "mapping"])?;

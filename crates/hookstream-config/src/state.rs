@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_core::config::{Account, EventType, Source, View, Webhook, WebhookState};
+use hookstream_core::config::{EventType, Source, View, Webhook, WebhookState};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_types::{AccountUid, Chain, Offset, WebhookId};
@@ -179,15 +179,14 @@ impl State {
     #[must_use]
     pub fn view(&mut self) -> View {
         self.open_changed();
-        let mut webhooks = FxHashMap::default();
-        for (id, entry) in &self.webhooks {
-            let Some(webhook) = &entry.shown else { continue };
-            webhooks.insert(*id, Arc::clone(webhook));
-        }
+        let shown =
+            self.webhooks.iter().filter_map(|(id, entry)| Some((*id, Arc::clone(entry.shown.as_ref()?))));
+        let mut webhooks: FxHashMap<WebhookId, Arc<Webhook>> = shown.collect();
         for id in &self.unreadable_webhooks {
             webhooks.entry(*id).or_insert_with(|| Arc::new(placeholder(*id)));
         }
-        let accounts = self.accounts.values().map(|r| (r.account.name.clone(), Arc::new(r.account.clone())));
+        let accounts = self.accounts.values();
+        let accounts = accounts.map(|record| (record.account.name.clone(), Arc::new(record.account.clone())));
         View::new(self.offset, accounts.collect(), self.sources.clone(), self.event_types.clone(), webhooks)
     }
 

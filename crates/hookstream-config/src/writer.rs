@@ -322,7 +322,9 @@ enum Request {
     Look(Look),
 }
 
-struct Look(Box<dyn FnOnce(Result<&State, Fault>) + Send>);
+type Looking = dyn FnOnce(Result<&State, Fault>) + Send;
+
+struct Look(Box<Looking>);
 
 impl std::fmt::Debug for Look {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

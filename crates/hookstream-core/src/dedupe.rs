@@ -67,8 +67,11 @@ impl Window {
                 return if entry.digest == digest { Seen::Duplicate } else { Seen::IdReused };
             }
         }
-        self.entries.insert(key, Entry { n: generation.n, offset, digest });
-        self.order.push_back((at, offset, delivery, generation.run));
+        // A later turn stays what is remembered: an earlier one that comes again, however late, is still one.
+        if self.entries.get(&key).is_none_or(|entry| entry.n <= generation.n) {
+            self.entries.insert(key, Entry { n: generation.n, offset, digest });
+            self.order.push_back((at, offset, delivery, generation.run));
+        }
         self.evict(at);
         Seen::New
     }
@@ -134,6 +137,16 @@ mod tests {
         assert_eq!(see(1, 0, 1, 14), Seen::Duplicate);
         assert_eq!(see(1, 9, 0, 15), Seen::New, "a replay is a run of its own");
         assert_eq!(see(2, 0, 0, 16), Seen::New);
+    }
+
+    #[test]
+    fn warming_up_remembers_the_latest_turn() {
+        const BELOW: Offset = Offset(-1);
+        let mut window = Window::new(Duration::from_secs(120), 100);
+        for n in [0, 1, 0] {
+            assert_eq!(window.see(id(1), generation(0, n), BELOW, 7, UnixMillis(0)), Seen::New);
+        }
+        assert_eq!(window.see(id(1), generation(0, 1), Offset(5), 7, UnixMillis(0)), Seen::Duplicate);
     }
 
     #[test]

@@ -200,6 +200,8 @@ pub enum Observed {
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Phase {
+    Assigned,
+    /// The owner record is under way.
     Claiming,
     /// Ledger and window are being read; which of them is still to come.
     Reading {
@@ -287,7 +289,7 @@ impl Owner {
             rules,
             id,
             owner_at: Offset(0),
-            phase: Phase::Claiming,
+            phase: Phase::Assigned,
             frontier: Frontier::new(base),
             note,
             checkpoints: VecDeque::new(),
@@ -311,12 +313,6 @@ impl Owner {
             last_commit: Mono(0),
             last_checkpoint: Mono(0),
         }
-    }
-
-    /// Begins: claims the partition in the ledger.
-    pub fn start(&mut self, fx: &mut Vec<Effect>) {
-        let tag = self.tag(Pending::Owner);
-        fx.push(Effect::Append { tag, entry: Entry::Owner(self.id), attempt_of: None });
     }
 
     #[must_use]
@@ -739,6 +735,15 @@ impl Owner {
     pub fn poll(&mut self, view: &View, lease: Mono, now: Now, fx: &mut Vec<Effect>) {
         let leased = now.mono < lease || on(Mutant::NoLease);
         match self.phase {
+            Phase::Assigned => {
+                // An owner record voids what others decide: only who holds the partition may write one.
+                if leased {
+                    self.phase = Phase::Claiming;
+                    let tag = self.tag(Pending::Owner);
+                    fx.push(Effect::Append { tag, entry: Entry::Owner(self.id), attempt_of: None });
+                }
+                return;
+            }
             Phase::Claiming | Phase::Reading { .. } | Phase::Drained => return,
             Phase::Running => {
                 self.catch_up(view, now);
@@ -773,7 +778,8 @@ impl Owner {
             (self.frontier.base() > self.committed).then(|| self.last_commit + self.rules.commit_every);
         let cut = match self.phase {
             Phase::Draining { cut_at, cut: false } => Some(cut_at),
-            Phase::Claiming
+            Phase::Assigned
+            | Phase::Claiming
             | Phase::Reading { .. }
             | Phase::Running
             | Phase::Draining { .. }
@@ -785,11 +791,13 @@ impl Owner {
     /// The partition is wanted elsewhere: nothing new starts, and what is under way ends by `by`.
     pub fn drain(&mut self, by: Mono, fx: &mut Vec<Effect>) {
         match self.phase {
-            Phase::Claiming | Phase::Reading { .. } => {
+            Phase::Assigned | Phase::Reading { .. } => {
                 self.phase = Phase::Drained;
                 fx.push(Effect::Drained);
             }
-            Phase::Running => {
+            // The owner record is under way: landing after the next owner's it would void that one's decisions, so
+            // the partition is not let go before it has landed.
+            Phase::Claiming | Phase::Running => {
                 let margin = u64::try_from(DRAIN_MARGIN.as_micros()).unwrap_or(0);
                 self.phase = Phase::Draining { cut_at: Mono(by.0.saturating_sub(margin)), cut: false };
                 // Who has not started stays where it is: the next owner reads it again.

@@ -55,7 +55,7 @@ impl Client {
         let guard = Guard::new(settings);
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(roots).map_err(ClientError::Tls)?)
-            .dns_resolver(VettingResolver { guard })
+            .dns_resolver(VettingResolver::new(guard))
             .connector_layer(TimedLayer)
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
@@ -99,7 +99,7 @@ impl Client {
         if let Ok(literal) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             self.guard.admit(literal).map_err(|error| failure(FailureKind::Forbidden, &error.to_string()))?;
         }
-        let host = Host { url: url.clone() };
+        let host = Host { url: request.url };
         let mut prepared = reqwest::Request::new(method(request.method), url);
         let headers = prepared.headers_mut();
         headers.reserve(request.headers.len() + 2);
@@ -177,15 +177,16 @@ struct Prepared {
     deadline: Duration,
 }
 
-/// A URL of which only host and port are shown.
+/// A URL of which only host and port are shown; parsed again then, because that is seldom.
 struct Host {
-    url: Url,
+    url: String,
 }
 
 impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.url.host_str().unwrap_or_default())?;
-        match self.url.port() {
+        let Ok(url) = Url::parse(&self.url) else { return Ok(()) };
+        f.write_str(url.host_str().unwrap_or_default())?;
+        match url.port() {
             Some(port) => write!(f, ":{port}"),
             None => Ok(()),
         }

@@ -4,7 +4,9 @@
 //! background when an idle one turns up meanwhile. So an exchange's [`Recorder`] is found by task-local: whoever
 //! connects while the exchange is polled connects for it.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use hookstream_core::exchange::Timings;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -110,7 +113,7 @@ impl Recorder {
 /// A TLS handshake begins on a connection that now stands.
 pub(crate) fn handshake_begins() {
     // Outside of an exchange nobody wants to know.
-    drop(DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)));
+    DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)).ok();
 }
 
 // === the connector's layer ===
@@ -185,27 +188,40 @@ impl<F: Future<Output = Result<T, E>>, T, E> Future for Dialling<F> {
 pub(crate) struct Unresolved {
     name: String,
     #[source]
-    source: Option<std::io::Error>,
+    source: Option<Arc<std::io::Error>>,
 }
 
 /// The system's resolver, timed, its answers vetted.
-#[derive(Clone, Copy, Debug)]
+///
+/// It blocks a thread for as long as a name's servers are silent, and threads are few. So a name is looked up once
+/// at a time: who asks meanwhile waits for the same answer, and slow names take a thread each, whatever the number
+/// of deliveries that wait for them.
+#[derive(Debug)]
 pub(crate) struct VettingResolver {
-    pub(crate) guard: Guard,
+    guard: Guard,
+    lookups: Arc<Lookups>,
+}
+
+type Lookups = Mutex<HashMap<String, Arc<Lookup>>>;
+type Lookup = OnceCell<Result<Vec<SocketAddr>, Arc<std::io::Error>>>;
+
+impl VettingResolver {
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self { guard, lookups: Arc::default() }
+    }
 }
 
 impl Resolve for VettingResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.guard;
+        let asking = Asking::join(&self.lookups, name.as_str());
         let recorder = DIALLING.try_with(Arc::clone).ok();
         Box::pin(async move {
             if let Some(recorder) = &recorder {
                 recorder.mark(|marks| &mut marks.resolving);
             }
             let unresolved = |source| Unresolved { name: name.as_str().to_owned(), source };
-            // The connector puts the URL's port in the place of port 0.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addresses: Vec<_> = found.map_err(|error| unresolved(Some(error)))?.collect();
+            let addresses = asking.answer().await.map_err(|error| unresolved(Some(error)))?;
             if addresses.is_empty() {
                 return Err(unresolved(None).into());
             }
@@ -215,6 +231,40 @@ impl Resolve for VettingResolver {
             let addresses: Addrs = Box::new(guard.admit_all(addresses)?.into_iter());
             Ok(addresses)
         })
+    }
+}
+
+/// One who waits for a name's addresses; the last to leave takes the lookup away, so that none is reused later.
+struct Asking {
+    lookups: Arc<Lookups>,
+    name: String,
+    lookup: Arc<Lookup>,
+}
+
+impl Asking {
+    fn join(lookups: &Arc<Lookups>, name: &str) -> Self {
+        let mut all = lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        let lookup = Arc::clone(all.entry(name.to_owned()).or_default());
+        Self { lookups: Arc::clone(lookups), name: name.to_owned(), lookup }
+    }
+
+    async fn answer(&self) -> Result<Vec<SocketAddr>, Arc<std::io::Error>> {
+        // The connector puts the URL's port in the place of port 0.
+        let look_up = async || match tokio::net::lookup_host((self.name.as_str(), 0)).await {
+            Ok(found) => Ok(found.collect()),
+            Err(error) => Err(Arc::new(error)),
+        };
+        self.lookup.get_or_init(look_up).await.clone()
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut all = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's and this one's: counted under the lock that whoever joins holds.
+        if Arc::strong_count(&self.lookup) <= 2 {
+            all.remove(&self.name);
+        }
     }
 }
 

@@ -11,17 +11,18 @@
 //! - uses a connection again only after the last response on it was read to its end and nothing followed it.
 //!
 //! While a head arrives, HTTP/1.1 parsing buffers up to 408 KiB of it; reqwest has no setting for that. It is
-//! freed when the exchange ends, and the deadline bounds how long that takes.
+//! freed when the exchange ends, and the deadline bounds how long that takes. Interim responses (1xx) are skipped,
+//! and bounded by the deadline too.
 //!
 //! # Addresses
 //! Every address passes the [`guard`] before it is dialled, those of names after resolution and literals before
-//! the request is sent. It admits all addresses of `http` and `https` URLs; [`EgressSettings`] carries what an
-//! operator allows beyond the public Internet to that one place.
+//! the request is sent. The guard admits every address of `http` and `https` URLs: what it will refuse is decided
+//! there and nowhere else, and [`EgressSettings`] already carry what an operator allows to it.
 //!
 //! # Connections
-//! Idle connections are kept per scheme, host and port. Accounts that deliver to the same host share them, which
-//! is sound only because no response outlives its exchange on a connection; the guard's pool key holds account
-//! and address as well.
+//! Idle connections are kept per scheme, host and port, so that accounts that deliver to the same host share them.
+//! A pool key of account and vetted address as well comes with the guard's rules; until then it matters that no
+//! connection is reused unless its last response was read to the end.
 //!
 //! [`MAX_RESPONSE_BODY_BYTES`]: hookstream_types::limits::MAX_RESPONSE_BODY_BYTES
 //! [`MAX_RESPONSE_HEADER_BYTES`]: hookstream_types::limits::MAX_RESPONSE_HEADER_BYTES

@@ -83,7 +83,7 @@ impl KafkaSettings {
         self.base()
     }
 
-    fn fetching(&self, read_committed: bool) -> Result<ClientConfig, KafkaError> {
+    fn fetching(&self, read_committed: bool, prefetch_bytes: usize) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base()?;
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
@@ -93,9 +93,12 @@ impl KafkaSettings {
         config.set("check.crcs", "true");
         config.set("allow.auto.create.topics", "false");
         config.set("topic.metadata.refresh.interval.ms", "10000");
-        // A split queue has these bounds for itself, so they are small.
-        config.set("queued.max.messages.kbytes", "2048");
-        config.set("queued.min.messages", "4000");
+        // Each partition has these bounds for itself. The first is looked at before a fetch, and the second counts
+        // what is fetched as it was compressed, so a queue can grow by that times the compression beyond the first.
+        config.set("queued.max.messages.kbytes", (prefetch_bytes / 1024).max(1).to_string());
+        config.set("fetch.message.max.bytes", (prefetch_bytes / 8).max(1024).to_string());
+        // Small records weigh more than their bytes.
+        config.set("queued.min.messages", (prefetch_bytes / 512).max(100).to_string());
         // The default of 1 s would cap the throughput at a queue a second.
         config.set("fetch.queue.backoff.ms", "5");
         config.set("fetch.error.backoff.ms", "100");
@@ -104,8 +107,13 @@ impl KafkaSettings {
     }
 
     /// For a member of a consumer group.
-    pub(crate) fn member(&self, group: &str, read_committed: bool) -> Result<ClientConfig, KafkaError> {
-        let mut config = self.fetching(read_committed)?;
+    pub(crate) fn member(
+        &self,
+        group: &str,
+        read_committed: bool,
+        prefetch_bytes: usize,
+    ) -> Result<ClientConfig, KafkaError> {
+        let mut config = self.fetching(read_committed, prefetch_bytes)?;
         config.set("group.id", group);
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", limits::SESSION_TIMEOUT.as_millis().to_string());
@@ -116,8 +124,12 @@ impl KafkaSettings {
     }
 
     /// For readers that no group assigns.
-    pub(crate) fn reader(&self, read_committed: bool) -> Result<ClientConfig, KafkaError> {
-        let mut config = self.fetching(read_committed)?;
+    pub(crate) fn reader(
+        &self,
+        read_committed: bool,
+        prefetch_bytes: usize,
+    ) -> Result<ClientConfig, KafkaError> {
+        let mut config = self.fetching(read_committed, prefetch_bytes)?;
         config.set("enable.partition.eof", "true");
         Ok(config)
     }
@@ -147,6 +159,8 @@ impl KafkaSettings {
 
 /// The rebalance time-out; a drain must be over before it.
 pub(crate) const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// How much of a partition is fetched ahead, unless told otherwise.
+pub(crate) const PREFETCH_BYTES: usize = 1024 * 1024;
 /// Room for what Kafka's record format adds.
 const PRODUCER_HEADROOM: usize = 16 * 1024;
 /// The same report comes at most so often.
@@ -254,7 +268,8 @@ mod tests {
 
     #[test]
     fn what_correctness_rests_on_is_reserved() {
-        let error = settings(&[("enable.auto.commit", "true")]).member("g", true).unwrap_err();
+        let error =
+            settings(&[("enable.auto.commit", "true")]).member("g", true, PREFETCH_BYTES).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the Kafka property `enable.auto.commit` is set by hookstream itself; remove it"
@@ -272,8 +287,8 @@ mod tests {
         let settings = settings(&[]);
         for config in [
             settings.plain(),
-            settings.member("g", true),
-            settings.reader(false),
+            settings.member("g", true, PREFETCH_BYTES),
+            settings.reader(false, PREFETCH_BYTES),
             settings.producer(Duration::from_secs(4)),
         ] {
             config.unwrap().create_native_config().unwrap();

@@ -14,7 +14,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use tokio::sync::watch;
 
-use crate::client::{KafkaSettings, Reports, report_through};
+use crate::client::{KafkaSettings, PREFETCH_BYTES, Reports, report_through};
 use crate::error::KafkaError;
 use crate::kafka::Scratch;
 use crate::log::RecordRef;
@@ -72,7 +72,7 @@ impl Tail {
         on_record: impl FnMut(RecordRef<'_>) + Send + 'static,
     ) -> Result<Self, KafkaError> {
         let name = format!("tail-{topic}");
-        let config = settings.reader(true)?;
+        let config = settings.reader(true, PREFETCH_BYTES)?;
         let context = Context { reports: Reports::new(name.clone()) };
         let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, context)?);
         let (progress, seen) = watch::channel(Progress { position: Offset(0), end_at_start: None });

@@ -116,13 +116,18 @@ pub struct Deliveries<L, E, O> {
     requests: FxHashMap<RequestKey, Context>,
     routes: FxHashMap<WebhookId, Arc<Route>>,
     outbox: Outbox,
+    /// Records were left where they are although there is room for them.
+    more: bool,
     /// The windows of partitions that went: only a mutant keeps them.
     windows: BTreeMap<Partition, hookstream_core::dedupe::Window>,
 }
 
 impl<L: fmt::Debug, E, O> fmt::Debug for Deliveries<L, E, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deliveries").field("log", &self.log).field("slots", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Deliveries")
+            .field("log", &self.log)
+            .field("slots", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,18 +171,22 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             requests: FxHashMap::default(),
             routes: FxHashMap::default(),
             outbox: Outbox::default(),
+            more: false,
             windows: BTreeMap::new(),
         }
     }
 
-    /// The configuration has changed.
+    /// The configuration has changed. A view never goes back.
     pub fn set_view(&mut self, view: Arc<View>) {
-        self.view = view;
+        if view.offset >= self.view.offset {
+            self.view = view;
+        }
     }
 
     /// Everything that can be done now.
     pub fn step(&mut self, now: Now) {
         let mut fx = Vec::new();
+        self.more = false;
         while let Some(event) = self.log.next_event() {
             self.on_event(event, now, &mut fx);
         }
@@ -196,12 +205,20 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             }
             self.apply(input, &mut fx, now);
         }
+        self.more &= self.slots.values().any(|slot| slot.owner.room() > 0) || !self.readers.is_empty();
     }
 
     /// When [`Deliveries::step`] has something to do even if nothing happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.slots.values().filter_map(|slot| slot.owner.next_deadline()).chain(self.outbox.next_deadline()).min()
+        if self.more {
+            return Some(Mono(0));
+        }
+        self.slots
+            .values()
+            .filter_map(|slot| slot.owner.next_deadline())
+            .chain(self.outbox.next_deadline())
+            .min()
     }
 
     /// The config offset that a job waits for.
@@ -214,6 +231,12 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Partitions that are held.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.slots.len()
     }
 
     /// Whether every partition that is held is being worked on.
@@ -248,10 +271,8 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 if let Some(window) = self.windows.remove(&partition) {
                     owner.adopt_window(window);
                 }
-                owner.start(fx);
                 let slot = Slot { topic, partition, owner, ledger: None, window: None };
                 self.slots.insert(input, slot);
-                self.apply(input, fx, now);
             }
             LogEvent::Revoking { input, by } => match self.slots.get_mut(&input) {
                 Some(slot) => {
@@ -295,7 +316,8 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             self.readers.remove(&reader);
             self.log.close(reader);
         }
-        let mut keys: Vec<RequestKey> = self.requests.keys().filter(|key| key.input == input).copied().collect();
+        let mut keys: Vec<RequestKey> =
+            self.requests.keys().filter(|key| key.input == input).copied().collect();
         keys.sort_unstable();
         for key in keys {
             self.requests.remove(&key);
@@ -320,7 +342,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         for (reader, input, what) in readers {
             let Some(slot) = self.slots.get_mut(&input) else { continue };
             let owner = &mut slot.owner;
-            self.log.take(reader, BATCH, &mut |record| match what {
+            let taken = self.log.take(reader, BATCH, &mut |record| match what {
                 Reading::Ledger { .. } => match attempt::decode(record.value.unwrap_or_default()) {
                     Ok(entry) => owner.on_ledger(record.offset, entry),
                     Err(error) => tracing::warn!(
@@ -335,6 +357,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                     }
                 }
             });
+            self.more |= taken == BATCH;
         }
     }
 
@@ -381,7 +404,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             return;
         }
         let (owner, clock, view) = (&mut slot.owner, &self.clock, &self.view);
-        self.log.take(input, room, &mut |record| {
+        let taken = self.log.take(input, room, &mut |record| {
             clock.sample(record.timestamp, now.mono);
             let now = Now { broker: clock.now(now.mono), ..now };
             match job::decode(record.value.unwrap_or_default()) {
@@ -393,6 +416,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 }
             }
         });
+        self.more |= taken == room;
     }
 
     fn on_done(&mut self, key: RequestKey, exchange: &Exchange, now: Now, fx: &mut Vec<Effect>) {
@@ -425,7 +449,13 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         self.apply_with(input, fx, now, None);
     }
 
-    fn apply_with(&mut self, input: Input, fx: &mut Vec<Effect>, now: Now, exchange: Option<&attempt::Attempt>) {
+    fn apply_with(
+        &mut self,
+        input: Input,
+        fx: &mut Vec<Effect>,
+        now: Now,
+        exchange: Option<&attempt::Attempt>,
+    ) {
         while !fx.is_empty() {
             for effect in std::mem::take(fx) {
                 self.carry_out(input, effect, now, exchange, fx);
@@ -496,7 +526,8 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                         &value
                     }
                 };
-                let record = reject(&self.topics, self.partitions.other, at, raw, reason, &message, input, tag);
+                let record =
+                    reject(&self.topics, self.partitions.other, at, raw, reason, &message, input, tag);
                 self.outbox.send(&mut self.log, record, now.mono);
             }
             Effect::Start { offset, webhook } => self.start(RequestKey { input, offset }, webhook, now, fx),

@@ -5,18 +5,13 @@
 //! observer, so that the simulation runs them unchanged.
 
 pub mod deliveries;
+mod http;
+mod metrics;
 pub mod outbox;
 pub mod retries;
+mod service;
 
 pub use deliveries::{Deliveries, Egress, Observer, RequestKey};
+pub use metrics::SenderMetrics;
 pub use retries::Retries;
-
-/// Runs the service until it is told to stop.
-///
-/// # Errors
-/// What keeps it from going on.
-pub async fn run(ctx: hookstream_runtime::Ctx) -> Result<(), hookstream_runtime::ServiceError> {
-    ctx.health.component("sender").ready();
-    ctx.shutdown.cancelled().await;
-    Ok(())
-}
+pub use service::run;

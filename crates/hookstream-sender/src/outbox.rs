@@ -28,7 +28,11 @@ pub struct Outgoing {
 /// How a record ended.
 #[derive(Debug)]
 pub enum Settled {
-    Appended { input: Input, tag: u64, ack: Ack },
+    Appended {
+        input: Input,
+        tag: u64,
+        ack: Ack,
+    },
     /// The topic never takes it.
     TooLarge(Box<Outgoing>),
 }
@@ -78,7 +82,12 @@ impl Outbox {
     }
 
     /// The log's answer to a record. None: it is not known any more, or is produced again.
-    pub fn on_produced(&mut self, token: Token, result: Result<Ack, ProduceError>, now: Mono) -> Option<Settled> {
+    pub fn on_produced(
+        &mut self,
+        token: Token,
+        result: Result<Ack, ProduceError>,
+        now: Mono,
+    ) -> Option<Settled> {
         let record = self.sent.remove(&token)?;
         match result {
             Ok(ack) => Some(Settled::Appended { input: record.input, tag: record.tag, ack }),

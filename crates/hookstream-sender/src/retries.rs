@@ -45,6 +45,8 @@ pub struct Retries<L> {
     rungs: BTreeMap<Input, Slot>,
     outbox: Outbox,
     commit_every: Duration,
+    /// Records were left where they are although there is room for them.
+    more: bool,
     moved: u64,
 }
 
@@ -66,12 +68,14 @@ impl<L: Log> Retries<L> {
             rungs: BTreeMap::new(),
             outbox: Outbox::default(),
             commit_every: Duration::from_millis(200),
+            more: false,
             moved: 0,
         }
     }
 
     /// Everything that can be done now.
     pub fn step(&mut self, now: Now) {
+        self.more = false;
         while let Some(event) = self.log.next_event() {
             self.on_event(event, now);
         }
@@ -85,6 +89,7 @@ impl<L: Log> Retries<L> {
             }
             self.apply(input, &mut fx, now);
         }
+        self.more &= self.rungs.values().any(|slot| slot.rung.room() > 0);
     }
 
     fn take(&mut self, input: Input, now: Now, fx: &mut Vec<Effect>) {
@@ -94,7 +99,7 @@ impl<L: Log> Retries<L> {
             return;
         }
         let (rung, clock) = (&mut slot.rung, &self.clock);
-        self.log.take(input, room, &mut |record| {
+        let taken = self.log.take(input, room, &mut |record| {
             clock.sample(record.timestamp, now.mono);
             match job::decode_all(record.value.unwrap_or_default()) {
                 Ok(jobs) => rung.on_record(record.offset, record.timestamp, jobs),
@@ -104,6 +109,7 @@ impl<L: Log> Retries<L> {
                 }
             }
         });
+        self.more |= taken == room;
     }
 
     fn on_event(&mut self, event: LogEvent, now: Now) {
@@ -163,7 +169,8 @@ impl<L: Log> Retries<L> {
                     if let Some(slot) = self.rungs.get(&input) {
                         let at = At { topic: &slot.topic, partition: slot.partition, offset };
                         let (bad, topics) = (RejectReason::BadJob, &self.topics);
-                        let record = reject(topics, self.partitions.other, at, &raw, bad, &message, input, tag);
+                        let record =
+                            reject(topics, self.partitions.other, at, &raw, bad, &message, input, tag);
                         self.outbox.send(&mut self.log, record, now.mono);
                     }
                 }
@@ -180,6 +187,9 @@ impl<L: Log> Retries<L> {
     /// When [`Retries::step`] has something to do even if nothing happens.
     #[must_use]
     pub fn next_deadline(&self, now: Mono) -> Option<Mono> {
+        if self.more {
+            return Some(now);
+        }
         let rungs = self.rungs.values().flat_map(|slot| {
             let due = slot.rung.next_due().map(|due| self.clock.when(due, now));
             [due, slot.rung.next_commit()].into_iter().flatten()
@@ -191,6 +201,12 @@ impl<L: Log> Retries<L> {
     #[must_use]
     pub fn moved(&self) -> u64 {
         self.moved
+    }
+
+    /// Jobs and records held in memory.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.rungs.values().map(|slot| slot.rung.held()).sum()
     }
 
     pub fn log(&mut self) -> &mut L {

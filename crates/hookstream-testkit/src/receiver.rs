@@ -623,3 +623,64 @@ fn parse_head(buffer: &[u8], connection: u64) -> std::io::Result<Option<(usize, 
     let body_bytes = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
     Ok(Some((head_bytes, request, body_bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    async fn send(stream: &mut tokio::net::TcpStream, path: &str, id: &str) -> String {
+        let request = format!("POST {path} HTTP/1.1\r\nwebhook-id: {id}\r\ncontent-length: 2\r\n\r\n{{}}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let count = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..count]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn it_follows_its_script_and_counts() {
+        let receiver = Receiver::start();
+        receiver.keep(2);
+        receiver.script("/a", [Answer::status(503).header("retry-after", "1").into()], Answer::status(204));
+        let mut stream = tokio::net::TcpStream::connect(receiver.addr()).await.unwrap();
+        let first = send(&mut stream, "/a?x=y", "1").await;
+        assert_eq!(first, "HTTP/1.1 503 Scripted\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(send(&mut stream, "/a", "1").await, "HTTP/1.1 204 Scripted\r\n\r\n");
+        assert!(send(&mut stream, "/b", "2").await.starts_with("HTTP/1.1 200"));
+        receiver.wait_until(SOON, |seen| seen.total() == 3).await.unwrap();
+        receiver.seen(|seen| {
+            assert_eq!((seen.distinct(), seen.duplicates(), seen.of_id("1"), seen.of_id("3")), (2, 1, 2, 0));
+            assert_eq!((seen.of_path("/a"), seen.of_path("/b"), seen.connections()), (2, 1, 1));
+            assert_eq!(seen.last().len(), 2);
+            assert_eq!((seen.last()[1].target.as_str(), &seen.last()[1].body[..]), ("/b", &b"{}"[..]));
+        });
+        drop(stream);
+        receiver.wait_until(SOON, |seen| seen.open_connections() == 0).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_hangs_closes_and_resets() {
+        let receiver = Receiver::start();
+        receiver.on("/hang", Behaviour::Hang);
+        receiver.on("/close", Behaviour::Close);
+        receiver.on("/reset", Behaviour::Reset);
+        let connect = async || tokio::net::TcpStream::connect(receiver.addr()).await.unwrap();
+        let mut stream = connect().await;
+        tokio::select! {
+            answer = send(&mut stream, "/hang", "1") => panic!("{answer}"),
+            seen = receiver.wait_until(SOON, |seen| seen.of_path("/hang") == 1) => seen.unwrap(),
+        }
+        assert_eq!(send(&mut connect().await, "/close", "2").await, "");
+        let mut stream = connect().await;
+        stream.write_all(b"GET /reset HTTP/1.1\r\n\r\n").await.unwrap();
+        let error = stream.read(&mut [0; 16]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_is_said() {
+        let missing = Receiver::start().wait_until(Duration::from_millis(10), |seen| seen.total() > 0).await;
+        assert!(missing.unwrap_err().to_string().contains("0 requests arrived"));
+    }
+}

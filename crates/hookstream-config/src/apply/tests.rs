@@ -1,1 +1,174 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::change::{Author, Undo, plan};
+use crate::manifest::Reference;
+use crate::testing::{self, counter};
+
+const FILE: &str = r#"
+accounts: [acme]
+sources: [{name: shop, topics: [orders], format: auto}]
+event_types: [order.created]
+webhooks:
+  - name: one
+    account: acme
+    source: shop
+    event_types: ["order.*"]
+    url: https://example.com/one
+    headers: {authorization: Bearer t0ps3cret}
+    secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
+    rate: 20/m
+  - {name: two, event_types: ["*"], url: "https://example.com/two"}
+"#;
+
+fn manifest(text: &str) -> Manifest {
+    let resolve = |_: Reference<'_>| Err("no references here".to_owned());
+    Manifest::parse(text, &resolve).unwrap()
+}
+
+fn options(prune: bool) -> Options {
+    Options { prune, now: UnixMillis(1_700_000_000_000) }
+}
+
+/// What the plan shows; afterwards the state is as if it had been executed.
+fn apply(state: &mut State, text: &str, prune: bool) -> Plan {
+    // Each application has randomness of its own.
+    let seed = u8::try_from(state.webhooks().count()).unwrap();
+    let mut counter = counter();
+    let mut fill = |bytes: &mut [u8]| {
+        counter(bytes);
+        bytes[0] = seed;
+    };
+    let planned = diff(state, &manifest(text), options(prune), &mut fill).unwrap();
+    let author = Author { actor: "ann", now: UnixMillis(5) };
+    for record in plan(state, &planned.changes, author, &mut fill, &mut Undo::new()).unwrap() {
+        // Through the bytes, as it would come from the log.
+        let value = record.record.as_ref().map(hookstream_wire::config::Record::encode);
+        state.apply(state.offset(), Some(record.key.to_string().as_bytes()), value.as_deref());
+    }
+    planned
+}
+
+#[test]
+fn the_same_file_again_changes_nothing() {
+    let mut state = testing::state();
+    let first = apply(&mut state, FILE, false);
+    assert_eq!(first.counts(), (6, 0, 0, 0), "two accounts, a source, an event type, two webhooks");
+    assert_eq!(first.generated.len(), 1);
+    assert_eq!(first.generated[0].0, "default/two");
+    assert_eq!(crate::checks::secret(first.generated[0].1.expose()).unwrap().expose().len(), 32);
+    for prune in [false, true] {
+        let again = apply(&mut state, FILE, prune);
+        assert!(again.is_empty(), "{}", again.render());
+        assert_eq!(again.counts(), (0, 0, 0, 6));
+    }
+    let view = state.view();
+    assert_eq!((view.webhooks.len(), state.problems().count()), (2, 0));
+}
+
+#[test]
+fn a_change_is_shown_field_by_field_and_secrets_are_not() {
+    let mut state = testing::state();
+    apply(&mut state, FILE, false);
+    let changed = FILE
+        .replace("example.com/one", "example.com/1")
+        .replace("t0ps3cret", "an0ther")
+        .replace("aSw", "aSx")
+        .replace("20/m", "5")
+        .replace("topics: [orders]", "topics: [orders, refunds]");
+    let plan = apply(&mut state, &changed, false);
+    assert_eq!(
+        plan.render(),
+        "~ source shop\n    topics: orders -> orders, refunds\n~ webhook acme/one\n    \
+         url: https://example.com/one -> https://example.com/1\n    rate: 0.333333/s -> 5.000000/s\n    \
+         headers: … -> changed\n    secret: … -> changed\n0 to create, 2 to update, 0 to delete, 4 unchanged\n"
+    );
+    assert!(apply(&mut state, &changed, false).is_empty());
+}
+
+#[test]
+fn only_pruning_deletes_and_only_in_sections_that_are_there() {
+    let mut state = testing::state();
+    apply(&mut state, FILE, false);
+    assert!(apply(&mut state, "sources: []", false).is_empty());
+    assert!(apply(&mut state, "event_types: [order.created]", true).is_empty());
+    let planned = apply(&mut state, "accounts: []\nsources: []\nevent_types: []\nwebhooks: []", true);
+    assert_eq!(planned.counts(), (0, 0, 5, 0), "the default account stays\n{}", planned.render());
+    assert_eq!((state.webhooks().count(), state.sources().count(), state.accounts().count()), (0, 0, 1));
+}
+
+#[test]
+fn a_state_that_others_set_stays_unless_the_file_names_one() {
+    let mut state = testing::state();
+    apply(&mut state, FILE, false);
+    let uid = state.account_by_name("acme").unwrap().account.uid;
+    let webhook = state.webhook_by_name(uid, "one").unwrap().clone();
+    let disable = Change::DisableWebhook {
+        id: webhook.id,
+        revision: 1,
+        url: webhook.url.clone(),
+        reason: "410".into(),
+    };
+    let author = Author { actor: "fan-out", now: UnixMillis(6) };
+    plan(&mut state, &[disable], author, &mut counter(), &mut Undo::new()).unwrap();
+    assert!(apply(&mut state, FILE, false).is_empty());
+    apply(&mut state, &FILE.replace("name: one", "name: one\n    concurrency: 3"), false);
+    let record = state.webhook_by_name(uid, "one").unwrap();
+    assert_eq!((record.state, record.disabled_reason.as_deref()), (WebhookState::Disabled, Some("410")));
+    let planned = apply(&mut state, &FILE.replace("name: one", "name: one\n    state: published"), false);
+    assert!(planned.render().contains("state: disabled -> published"));
+    assert_eq!(state.webhook_by_name(uid, "one").unwrap().disabled_reason, None);
+}
+
+#[test]
+fn what_does_not_exist_is_named_with_its_place() {
+    let state = testing::state();
+    let file = manifest(
+        &FILE
+            .replace("accounts: [acme]", "")
+            .replace("sources: [{name: shop, topics: [orders], format: auto}]", ""),
+    );
+    let problems = diff(&state, &file, options(false), &mut counter()).unwrap_err();
+    let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(places, ["webhooks[0].account", "webhooks[0].source"]);
+}
+
+#[test]
+fn retry_schedules_are_shown_as_written() {
+    let file = manifest(
+        "webhooks: [{name: a, event_types: [a], url: 'https://a.example', retry: [0s, 250ms, 5s, 2m, 24h]}]",
+    );
+    assert_eq!(retry_text(&file.webhooks.unwrap()[0].retry), "0s, 250ms, 5s, 2m, 24h");
+}
+
+proptest! {
+    /// Whatever was there, after applying a file nothing is left to do, and with pruning nothing else is there.
+    #[test]
+    fn applying_is_idempotent(before in any_file(), after in any_file()) {
+        let mut state = testing::state();
+        apply(&mut state, &before, false);
+        apply(&mut state, &after, true);
+        prop_assert!(apply(&mut state, &after, true).is_empty());
+        prop_assert_eq!(state.webhooks().count(), manifest(&after).webhooks.unwrap().len());
+        prop_assert_eq!(state.view().webhooks.len(), state.webhooks().count());
+        prop_assert_eq!(state.problems().count(), 0);
+    }
+}
+
+fn any_file() -> impl Strategy<Value = String> {
+    let webhook = (0..3u8, 0..4u8, 1..200u32, 0..3u8).prop_map(|(account, name, rate, event)| {
+        (account, name, format!("  - {{account: a{account}, name: w{name}, event_types: [e{event}], url: 'https://h{event}.example', rate: {rate}/m}}\n"))
+    });
+    prop::collection::vec(webhook, 0..6).prop_map(|webhooks| {
+        let mut text = "accounts: [a0, a1, a2]\nwebhooks:".to_owned();
+        let mut seen = BTreeSet::new();
+        let lines: Vec<_> =
+            webhooks.into_iter().filter(|(account, name, _)| seen.insert((*account, *name))).collect();
+        if lines.is_empty() {
+            text.push_str(" []");
+        }
+        text.push('\n');
+        text.extend(lines.into_iter().map(|(.., line)| line));
+        text
+    })
+}

@@ -366,3 +366,53 @@ async fn the_thread_answers() {
 fn rand_id() -> u128 {
     Uuid::new_v4().as_u128()
 }
+
+/// Whatever the log does, each write is there once or not at all, and no answer says otherwise.
+mod any_script {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn script() -> impl Strategy<Value = Script> {
+        prop_oneof![
+            3 => Just(Script::Works),
+            1 => Just(Script::FailsUndone),
+            1 => Just(Script::FailsDone),
+            1 => Just(Script::DoneAtNextClaim),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn answers_are_true(
+            scripts in prop::collection::vec(script(), 0..12),
+            faults in prop::collection::vec((0usize..3, 0usize..3), 8),
+        ) {
+            let fake = Fake::new(&scripts);
+            let mut machine = machine(&fake);
+            for (n, (claims_fail, reads_fail)) in (0u128..).zip(faults) {
+                {
+                    let mut log = fake.log.borrow_mut();
+                    log.claims_fail = if n % 3 == 2 { claims_fail * 1_000 } else { claims_fail };
+                    log.reads_fail = reads_fail;
+                }
+                let group = vec![write(2 * n, vec![add(&format!("a{n}"))]), write(2 * n + 1, vec![add(&format!("b{n}"))])];
+                let answers = machine.run(group, &mut Around::default());
+                fake.log.borrow_mut().claims_fail = 0;
+                fake.log.borrow_mut().reads_fail = 0;
+                let there = keys(&fake);
+                let late: Vec<_> = fake.log.borrow().late.iter().map(|r| String::from_utf8(r.key.clone()).unwrap()).collect();
+                for (answer, name) in answers.iter().zip(["a", "b"]) {
+                    let key = format!("event-type/{name}{n}");
+                    let times = there.iter().chain(&late).filter(|found| **found == key).count();
+                    match answer {
+                        Ok(_) => prop_assert_eq!(times, 1),
+                        Err(WriteError::Unavailable { .. }) => prop_assert_eq!(times, 0),
+                        Err(WriteError::OutcomeUnknown { .. }) => prop_assert!(times <= 1),
+                        Err(error) => prop_assert!(false, "{error}"),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -6,32 +6,34 @@
 //! committed offset is known, so that one that can't be read holds up nothing else.
 
 mod commits;
+mod figures;
+mod member;
 mod partition;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hookstream_types::{Mono, Partition};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset as RdOffset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 
 use super::assignment::{Assignment, Inbox, ToCore};
 use super::helper::{Answer, Helper, Job, Key};
 use super::lease::Lease;
-use super::{Clock, GroupSpec, GroupStats, Lag};
-use crate::client::{Reports, report_through};
+use super::{Clock, GroupSpec, GroupStats};
 use crate::error::KafkaError;
 use crate::log::{Input, Lost};
-use crate::native::{Commits, Queue, entries};
+use crate::native::{Commits, Queue};
 
 use commits::Outstanding;
+pub(crate) use member::MemberContext;
+use member::Rebalance;
 use partition::{Owned, Part};
 
 /// What the handle asks for.
@@ -39,55 +41,6 @@ use partition::{Owned, Part};
 pub(crate) enum Command {
     Subscribe(Vec<String>),
     Stop,
-}
-
-/// A rebalance that librdkafka waits for us to answer.
-enum Rebalance {
-    Assign(Vec<Key>),
-    Revoke { partitions: Vec<Key>, lost: bool },
-}
-
-/// Notes what librdkafka wants.
-pub(crate) struct MemberContext {
-    reports: Reports,
-    rebalances: Mutex<VecDeque<Rebalance>>,
-    /// Nobody follows rebalances any more: answer them here.
-    closing: AtomicBool,
-}
-
-impl MemberContext {
-    pub(crate) fn new(group: &str) -> Self {
-        Self { reports: Reports::new(group), rebalances: Mutex::default(), closing: AtomicBool::new(false) }
-    }
-
-    fn next_rebalance(&self) -> Option<Rebalance> {
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
-report_through!(MemberContext);
-
-impl ConsumerContext for MemberContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions = entries(list)
-            .into_iter()
-            .map(|entry| (Arc::from(entry.topic), Partition(entry.partition)))
-            .collect();
-        let rebalance = match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assign(partitions),
-            _ => Rebalance::Revoke { partitions, lost: consumer.assignment_lost() },
-        };
-        if self.closing.load(Ordering::SeqCst) {
-            let nothing = TopicPartitionList::new();
-            // The client is being dropped; an error changes nothing any more.
-            drop(match rebalance {
-                Rebalance::Assign(_) => consumer.incremental_assign(&nothing),
-                Rebalance::Revoke { .. } => consumer.unassign(),
-            });
-            return;
-        }
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
-    }
 }
 
 /// A revocation that is being drained.
@@ -106,9 +59,6 @@ const IDLE_POLL: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(500);
 /// How long the last commits of a revoked partition may take.
 const FLUSH: Duration = Duration::from_secs(3);
-/// How often the ends of partitions are asked for.
-const ENDS_INTERVAL: Duration = Duration::from_secs(5);
-const STATS_INTERVAL: Duration = Duration::from_millis(500);
 /// How long cores may take to let go of queues at the end.
 const LET_GO: Duration = Duration::from_secs(2);
 
@@ -427,7 +377,7 @@ impl Control {
                         *part = match start {
                             Ok(start) => Part::Ready(start),
                             Err(reason) => {
-                                if self.at.consumer.context().reports.due("starts") {
+                                if self.at.consumer.context().due("starts") {
                                     tracing::warn!(
                                         topic = &*key.0,
                                         partition = key.1.0,
@@ -532,35 +482,6 @@ impl Control {
         self.tickets
     }
 
-    fn publish(&mut self) {
-        let now = self.now();
-        if now.since(self.stats_at) < STATS_INTERVAL {
-            return;
-        }
-        self.stats_at = now;
-        let owned = |part: &Part| matches!(part, Part::Owned(_));
-        if now.since(self.ends_asked) >= ENDS_INTERVAL {
-            self.ends_asked = now;
-            let partitions: Vec<Key> =
-                self.parts.iter().filter(|(_, part)| owned(part)).map(|(key, _)| key.clone()).collect();
-            if !partitions.is_empty() {
-                // A helper that has too much to do answers next time.
-                drop(self.at.helper.give(Job::Ends { partitions }));
-            }
-        }
-        self.counts.waiting = self.parts.values().filter(|part| !owned(part)).count();
-        self.counts.lag = self
-            .parts
-            .iter()
-            .filter_map(|(key, part)| {
-                let Part::Owned(part) = part else { return None };
-                let end = *self.ends.get(key)?;
-                Some((key.clone(), Lag { committed: part.committed.0.0, end }))
-            })
-            .collect();
-        *self.at.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.counts.clone();
-    }
-
     fn leave(mut self) {
         let left: Vec<Key> = self.parts.keys().cloned().collect();
         if !left.is_empty() {
@@ -574,7 +495,7 @@ impl Control {
         self.at.lease.end();
         let Self { at, commits, .. } = self;
         let Parts { consumer, stopped, helper, .. } = at;
-        consumer.context().closing.store(true, Ordering::SeqCst);
+        consumer.context().close();
         drop(helper);
         drop(commits);
         // Closes the client, unless a core still holds a queue of it; the group was left before in any case.

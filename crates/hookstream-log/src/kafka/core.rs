@@ -13,7 +13,7 @@ use super::assignment::{Assignment, Inbox, ToCore};
 use super::helper::Helper;
 use super::lease::Lease;
 use super::producer::Producer;
-use super::readers::Readers;
+use super::readers::{self, Readers};
 use crate::client::{KafkaSettings, Reports};
 use crate::error::KafkaError;
 use crate::log::{Ended, Full, Input, Log, LogEvent, OutRecord, ReadFrom, RecordRef, Token};
@@ -29,6 +29,7 @@ pub(super) struct Parts {
     pub(super) settings: KafkaSettings,
     pub(super) name: String,
     pub(super) read_committed: bool,
+    pub(super) prefetch_bytes: usize,
     pub(super) produce_timeout: Duration,
     pub(super) clock: Clock,
     pub(super) inbox: Arc<Inbox>,
@@ -71,13 +72,18 @@ impl fmt::Debug for KafkaLog {
 
 impl KafkaLog {
     pub(super) fn new(parts: Parts) -> Result<Self, KafkaError> {
-        let Parts { settings, name, read_committed, produce_timeout, clock, inbox, lease, inputs, helper } =
-            parts;
-        let wake = Arc::clone(&inbox.wake);
-        let producer = Producer::new(settings.clone(), format!("{name}-producer"), produce_timeout, wake)?;
+        let Parts { settings, name, read_committed, prefetch_bytes, produce_timeout, .. } = &parts;
+        let wake = Arc::clone(&parts.inbox.wake);
+        let producer = Producer::new(settings.clone(), format!("{name}-producer"), *produce_timeout, wake)?;
+        let readers = Readers::new(readers::Parts {
+            config: settings.reader(*read_committed, *prefetch_bytes)?,
+            name: format!("{name}-reader"),
+            clock: Arc::clone(&parts.clock),
+            helper: parts.helper.clone(),
+            inbox: Arc::clone(&parts.inbox),
+        });
         let reports = Reports::new(name.clone());
-        let readers =
-            Readers::new(settings, name, read_committed, Arc::clone(&clock), helper, Arc::clone(&inbox));
+        let Parts { clock, inbox, lease, inputs, .. } = parts;
         Ok(Self {
             clock,
             inbox,

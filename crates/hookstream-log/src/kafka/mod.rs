@@ -34,7 +34,7 @@ use hookstream_types::{Mono, Partition};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::BaseConsumer;
 
-use crate::client::{KafkaSettings, MAX_POLL_INTERVAL};
+use crate::client::{KafkaSettings, MAX_POLL_INTERVAL, PREFETCH_BYTES};
 use crate::error::KafkaError;
 
 pub use self::core::KafkaLog;
@@ -61,6 +61,8 @@ pub struct GroupSpec {
     pub drain_timeout: Duration,
     /// How long a record is tried to be appended before its outcome is unknown.
     pub produce_timeout: Duration,
+    /// About how much of each partition is fetched ahead, in memory, whether it is taken or not. Readers too.
+    pub prefetch_bytes: usize,
 }
 
 impl GroupSpec {
@@ -74,6 +76,7 @@ impl GroupSpec {
             read_committed: true,
             drain_timeout: Duration::from_secs(25),
             produce_timeout: Duration::from_secs(4),
+            prefetch_bytes: PREFETCH_BYTES,
         }
     }
 
@@ -181,7 +184,7 @@ pub fn join(
     clock: Clock,
 ) -> Result<(Group, Vec<KafkaLog>), KafkaError> {
     spec.check()?;
-    let config = settings.member(&spec.group, spec.read_committed)?;
+    let config = settings.member(&spec.group, spec.read_committed, spec.prefetch_bytes)?;
     let consumer = BaseConsumer::from_config_and_context(&config, MemberContext::new(&spec.group))?;
     let consumer = Arc::new(consumer);
     let lease = Arc::new(Lease::default());
@@ -198,6 +201,7 @@ pub fn join(
             settings: settings.clone(),
             name: format!("{}-{core}", spec.group),
             read_committed: spec.read_committed,
+            prefetch_bytes: spec.prefetch_bytes,
             produce_timeout: spec.produce_timeout,
             clock: Arc::clone(&clock),
             inbox,

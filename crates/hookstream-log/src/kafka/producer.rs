@@ -257,6 +257,61 @@ fn connect(
 mod tests {
     use super::*;
 
+    /// A fatal error is librdkafka's last word about a producer; the core must not notice more than unknown
+    /// outcomes.
+    #[test]
+    fn a_fatal_error_leaves_nothing_unanswered_and_is_not_the_end() {
+        let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let settings = KafkaSettings {
+            bootstrap_servers: cluster.bootstrap_servers(),
+            client_id: "test".to_owned(),
+            properties: vec![("linger.ms".to_owned(), "1000".to_owned())],
+        };
+        let wake = Arc::new(Notify::new());
+        let mut producer = Producer::new(settings, "test".to_owned(), Duration::from_secs(4), wake).unwrap();
+        let record = OutRecord {
+            topic: "t",
+            partition: hookstream_types::Partition(0),
+            key: None,
+            value: Some(b"v"),
+            headers: &[],
+        };
+        let mut answers = std::collections::BTreeMap::new();
+        let mut collect = |producer: &mut Producer, count: usize| {
+            let by = std::time::Instant::now() + Duration::from_secs(20);
+            while answers.len() < count {
+                assert!(std::time::Instant::now() < by, "{answers:?}");
+                while let Some(LogEvent::Produced { token, result }) = producer.next_event() {
+                    assert!(answers.insert(token, result).is_none());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            answers.clone()
+        };
+        for token in 0..10 {
+            producer.produce(token, record).unwrap();
+        }
+        let native = producer.client.producer.client().native_ptr();
+        #[expect(unsafe_code, reason = "the crate does not bind the test hook")]
+        // SAFETY: the client is alive, and the reason is a C string.
+        unsafe {
+            let code = rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+            rdkafka::bindings::rd_kafka_test_fatal_error(native, code, c"a test".as_ptr());
+        }
+        let answered = collect(&mut producer, 10);
+        assert!(answered.values().all(|result| matches!(result, Ok(_) | Err(ProduceError::Unknown))));
+        let by = std::time::Instant::now() + Duration::from_secs(20);
+        while producer.produce(10, record).is_err() {
+            assert!(std::time::Instant::now() < by, "another producer takes over");
+            assert!(producer.next_event().is_none());
+        }
+        let answered = collect(&mut producer, 11);
+        assert!(answered[&10].is_ok() || answered[&10] == Err(ProduceError::Unknown));
+        producer.produce(11, record).unwrap();
+        assert!(collect(&mut producer, 12)[&11].is_ok());
+    }
+
     #[test]
     fn only_what_the_broker_never_takes_is_too_large() {
         let of = |code| classify(&RdError::MessageProduction(code));

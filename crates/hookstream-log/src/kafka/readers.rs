@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hookstream_types::{Mono, Offset, Partition};
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
 use super::Clock;
 use super::assignment::Inbox;
 use super::core::{POLL_ANYWAY, Scratch};
 use super::helper::{Helper, Job, Key};
-use crate::client::{KafkaSettings, Reports, report_through};
+use crate::client::{Reports, report_through};
 use crate::error::KafkaError;
 use crate::log::{Ended, Input, ReadFrom, RecordRef};
 use crate::native::{Code, Polled, Reader};
@@ -56,10 +56,18 @@ struct Open {
     polled: Mono,
 }
 
+/// What readers are made of.
+pub(super) struct Parts {
+    pub(super) config: ClientConfig,
+    pub(super) name: String,
+    pub(super) clock: Clock,
+    pub(super) helper: Helper,
+    pub(super) inbox: Arc<Inbox>,
+}
+
 pub(super) struct Readers {
-    settings: KafkaSettings,
+    config: ClientConfig,
     name: String,
-    read_committed: bool,
     clock: Clock,
     helper: Helper,
     inbox: Arc<Inbox>,
@@ -69,18 +77,11 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(
-        settings: KafkaSettings,
-        name: String,
-        read_committed: bool,
-        clock: Clock,
-        helper: Helper,
-        inbox: Arc<Inbox>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { config, name, clock, helper, inbox } = parts;
         Self {
-            settings,
+            config,
             name,
-            read_committed,
             clock,
             helper,
             inbox,
@@ -180,9 +181,8 @@ impl Readers {
         if let Some(index) = self.clients.iter().position(free) {
             return Ok(index);
         }
-        let config = self.settings.reader(self.read_committed)?;
-        let context = ReaderContext { reports: Reports::new(format!("{}-reader", self.name)) };
-        let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, context)?);
+        let context = ReaderContext { reports: Reports::new(self.name.clone()) };
+        let consumer = Arc::new(BaseConsumer::from_config_and_context(&self.config, context)?);
         self.clients.push(Client { consumer, busy: Arc::default() });
         Ok(self.clients.len() - 1)
     }

@@ -207,3 +207,37 @@ fn waiting_ends_when_something_happens() {
         .expect("the wake-ups come");
     });
 }
+
+#[test]
+fn topics_come_and_go() {
+    let mut bench = Kafka::new();
+    let (one, two) = (bench.topic(1), bench.topic(1));
+    let (member, log) = bench.join("g", &one);
+    let mut driver = Driver::new(log);
+    until(&mut bench, "the first topic", |_| {
+        driver.pump();
+        driver.held.len() == 1
+    });
+    let Member::In(group) = &member else { panic!("it has not left") };
+    group.resubscribe(vec![one.clone(), two.clone()]);
+    until(&mut bench, "the second topic", |_| {
+        driver.pump();
+        driver.held.len() == 2
+    });
+    bench.block_on(bench.admin().delete(&[&one])).unwrap();
+    until(&mut bench, "the end of the first topic", |_| {
+        driver.pump();
+        driver.held.values().all(|held| held.topic == two)
+    });
+    driver.produce(&two, 0, b"v");
+    until(&mut bench, "a record of the second", |_| {
+        driver.pump();
+        driver.values().len() == 1
+    });
+    assert!(driver.lost.is_empty(), "{:?}", driver.lost);
+    let member = bench.leave(member);
+    until(&mut bench, "leaving", |bench| {
+        driver.pump();
+        bench.has_left(&member)
+    });
+}

@@ -51,6 +51,8 @@ pub struct Kafka {
     settings: KafkaSettings,
     clock: Clock,
     topics: Vec<String>,
+    /// Before the groups' names: tests that run at once must not share a group.
+    prefix: String,
 }
 
 pub enum Member {
@@ -62,7 +64,7 @@ impl Kafka {
     pub fn new() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { runtime, settings: settings(), clock: clock(), topics: Vec::new() }
+        Self { runtime, settings: settings(), clock: clock(), topics: Vec::new(), prefix: unique("group") }
     }
 
     pub fn admin(&self) -> Admin {
@@ -83,7 +85,8 @@ impl Kafka {
         self.topics.push(spec.name.clone());
     }
 
-    pub fn join_as(&self, spec: GroupSpec) -> (Member, Vec<KafkaLog>) {
+    pub fn join_as(&self, mut spec: GroupSpec) -> (Member, Vec<KafkaLog>) {
+        spec.group = format!("{}.{}", self.prefix, spec.group);
         let (group, logs) = kafka::join(&self.settings, spec, Arc::clone(&self.clock)).unwrap();
         (Member::In(group), logs)
     }
@@ -116,6 +119,7 @@ impl Kafka {
     }
 
     pub fn commit_as_somebody_else(&self, group: &str, topic: &str, offset: i64, metadata: &str) {
+        let group = format!("{}.{group}", self.prefix);
         let consumer: BaseConsumer = self.client().set("group.id", group).create().unwrap();
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(topic, 0);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hookstream_core::decision::{Decision, SkipReason, Verdict};
+use hookstream_core::decision::{Decision, Verdict};
 use hookstream_core::job::Job;
 use hookstream_core::ledger::Entry;
 use hookstream_types::{DeliveryId, Generation, Offset, OwnerId, UnixMillis};
@@ -64,11 +64,7 @@ pub(super) struct Books {
     places: BTreeMap<Turn, Vec<Place>>,
     sent: BTreeMap<Turn, Vec<Sent>>,
     received: BTreeMap<DeliveryId, u32>,
-    /// Webhooks whose jobs may be skipped.
-    skippable: BTreeSet<hookstream_types::WebhookId>,
-    webhook_of: BTreeMap<DeliveryId, hookstream_types::WebhookId>,
     buried: BTreeSet<DeliveryId>,
-    pub(super) ended_lives: BTreeSet<Life>,
     pub(super) violations: Vec<Violation>,
     pub(super) repeated_requests: u64,
     pub(super) requests: u64,
@@ -88,10 +84,7 @@ impl Books {
             places: BTreeMap::new(),
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
-            skippable: BTreeSet::new(),
-            webhook_of: BTreeMap::new(),
             buried: BTreeSet::new(),
-            ended_lives: BTreeSet::new(),
             violations: Vec::new(),
             repeated_requests: 0,
             requests: 0,
@@ -101,11 +94,6 @@ impl Books {
 
     pub(super) fn expect(&mut self, job: &Job) {
         self.jobs.insert(job.state.delivery);
-        self.webhook_of.insert(job.state.delivery, job.state.webhook);
-    }
-
-    pub(super) fn may_skip(&mut self, webhook: hookstream_types::WebhookId) {
-        self.skippable.insert(webhook);
     }
 
     fn violation(&mut self, now: u64, what: String) {
@@ -118,12 +106,21 @@ impl Books {
 
     // === the log ===
 
-    pub(super) fn on_append(&mut self, tp: &TopicPartition, offset: Offset, at: UnixMillis, value: &[u8], now: u64) {
+    pub(super) fn on_append(
+        &mut self,
+        tp: &TopicPartition,
+        offset: Offset,
+        at: UnixMillis,
+        value: &[u8],
+        now: u64,
+    ) {
         self.seq += 1;
         if tp.0 == self.topics.attempts {
             match attempt::decode(value) {
                 Ok(entry) => self.on_entry(tp.1, entry, now),
-                Err(error) => self.violation(now, format!("attempts holds a record that can't be read: {error}")),
+                Err(error) => {
+                    self.violation(now, format!("attempts holds a record that can't be read: {error}"))
+                }
             }
         } else if tp.0 == self.topics.deliveries || self.rung_of(&tp.0).is_some() {
             match job::decode_all(value) {
@@ -132,14 +129,19 @@ impl Books {
                         self.on_job(tp, offset, at, &job, now);
                     }
                 }
-                Err(error) => self.violation(now, format!("{} holds a record that can't be read: {error}", tp.0)),
+                Err(error) => {
+                    self.violation(now, format!("{} holds a record that can't be read: {error}", tp.0))
+                }
             }
         } else if tp.0 == self.topics.dead_letter
             && let Ok(job) = job::decode(value)
         {
             self.buried.insert(job.state.delivery);
             if !matches!(self.valid.get(&turn(&job)), Some(Valid { verdict: Verdict::Dead { .. } })) {
-                self.violation(now, format!("{} is in dead-letter and was not decided dead", job.state.delivery));
+                self.violation(
+                    now,
+                    format!("{} is in dead-letter and was not decided dead", job.state.delivery),
+                );
             }
         }
     }
@@ -165,21 +167,28 @@ impl Books {
     fn on_decision(&mut self, decision: Decision, now: u64) {
         let id = decision.delivery;
         let turn = (id, decision.generation);
-        if let Verdict::Skipped { reason: SkipReason::Deleted | SkipReason::Disabled } = decision.verdict
-            && self.webhook_of.get(&id).is_none_or(|webhook| !self.skippable.contains(webhook))
-        {
-            self.violation(now, format!("{id} was skipped although its webhook was there all the time"));
+        // No run deletes or disables a webhook.
+        if let Verdict::Skipped { reason } = decision.verdict {
+            self.violation(
+                now,
+                format!("{id} was skipped ({}) although its webhook is there", reason.label()),
+            );
         }
         match self.valid.get(&turn) {
             Some(before) if before.verdict != decision.verdict => {
-                let what =
-                    format!("{id} {:?} was decided twice: {:?}, {:?}", decision.generation, before.verdict, decision.verdict);
+                let what = format!(
+                    "{id} {:?} was decided twice: {:?}, {:?}",
+                    decision.generation, before.verdict, decision.verdict
+                );
                 self.violation(now, what);
             }
             Some(_) => {}
             None => {
                 if decision.verdict.is_terminal() {
-                    let ended = self.valid.range((id, Generation::default())..=(id, LAST)).any(|(_, valid)| valid.verdict.is_terminal());
+                    let ended = self
+                        .valid
+                        .range((id, Generation::default())..=(id, LAST))
+                        .any(|(_, valid)| valid.verdict.is_terminal());
                     if ended {
                         self.violation(now, format!("{id} ended twice"));
                     }
@@ -193,22 +202,29 @@ impl Books {
         let turn = turn(job);
         let id = job.state.delivery;
         let (seq, generation) = (self.seq, job.state.generation);
-        let before = self.places.get(&turn).and_then(|places| places.last().cloned());
+        let before = self.places.get(&turn).cloned().unwrap_or_default();
         if generation.n > 0 {
             let decided = (id, Generation { run: generation.run, n: generation.n - 1 });
             match self.valid.get(&decided).map(|valid| valid.verdict.due()) {
-                None => self.violation(now, format!("{id} {generation:?} stands in {} before it was decided", tp.0)),
+                None => self
+                    .violation(now, format!("{id} {generation:?} stands in {} before it was decided", tp.0)),
                 Some(None) => self.violation(now, format!("{id} {generation:?} follows from an end")),
                 Some(due) if due != job.state.due => {
-                    self.violation(now, format!("{id} {generation:?} is due at {:?}, decided was {due:?}", job.state.due));
+                    self.violation(
+                        now,
+                        format!("{id} {generation:?} is due at {:?}, decided was {due:?}", job.state.due),
+                    );
                 }
                 Some(_) => {}
             }
-            if let Some(before) = before
-                && let Some(rung) = self.rung_of(&before.tp.0)
-                && at.0 < before.at.0 + self.rungs_ms[rung]
-            {
-                self.violation(now, format!("{id} {generation:?} left the rung {} too early", before.tp.0));
+            let waited = before.iter().any(|place| {
+                self.rung_of(&place.tp.0).is_some_and(|rung| at.0 >= place.at.0 + self.rungs_ms[rung])
+            });
+            if tp.0 == self.topics.deliveries && !waited {
+                self.violation(
+                    now,
+                    format!("{id} {generation:?} left its rung before the rung's time was over"),
+                );
             }
             if tp.0 == self.topics.deliveries
                 && let Some(due) = job.state.due
@@ -226,7 +242,14 @@ impl Books {
     }
 
     /// Rule 2: no offset is committed before the effects of its record are durable.
-    pub(super) fn on_commit(&mut self, tp: &TopicPartition, from: i64, to: i64, log: &PartitionLog, now: u64) {
+    pub(super) fn on_commit(
+        &mut self,
+        tp: &TopicPartition,
+        from: i64,
+        to: i64,
+        log: &PartitionLog,
+        now: u64,
+    ) {
         if to < from {
             self.violation(now, format!("the commit of {tp:?} went back from {from} to {to}"));
         }
@@ -273,7 +296,8 @@ impl Books {
 
     fn was_moved(&self, tp: &TopicPartition, offset: Offset, job: &Job) -> bool {
         let Some(places) = self.places.get(&turn(job)) else { return false };
-        let here = places.iter().find(|place| place.tp == *tp && place.offset == offset).map(|place| place.seq);
+        let here =
+            places.iter().find(|place| place.tp == *tp && place.offset == offset).map(|place| place.seq);
         here.is_some_and(|here| places.iter().any(|place| place.seq > here))
     }
 
@@ -332,8 +356,12 @@ impl Books {
 
     /// Jobs that have ended.
     pub(super) fn finished(&self) -> usize {
-        let ended: BTreeSet<DeliveryId> =
-            self.valid.iter().filter(|(_, valid)| valid.verdict.is_terminal()).map(|((id, _), _)| *id).collect();
+        let ended: BTreeSet<DeliveryId> = self
+            .valid
+            .iter()
+            .filter(|(_, valid)| valid.verdict.is_terminal())
+            .map(|((id, _), _)| *id)
+            .collect();
         self.jobs.iter().filter(|id| ended.contains(id)).count()
     }
 
@@ -356,8 +384,12 @@ impl Books {
 
     /// Jobs that have not ended.
     pub(super) fn unfinished(&self) -> Vec<DeliveryId> {
-        let ended: BTreeSet<DeliveryId> =
-            self.valid.iter().filter(|(_, valid)| valid.verdict.is_terminal()).map(|((id, _), _)| *id).collect();
+        let ended: BTreeSet<DeliveryId> = self
+            .valid
+            .iter()
+            .filter(|(_, valid)| valid.verdict.is_terminal())
+            .map(|((id, _), _)| *id)
+            .collect();
         self.jobs.iter().filter(|id| !ended.contains(id)).copied().collect()
     }
 }

@@ -114,10 +114,31 @@ pub(super) struct LifeState {
 /// Something that will happen.
 #[derive(Debug)]
 pub(super) enum Event {
-    Land { life: Life, log: LogId, token: Token, tp: TopicPartition, record: (Vec<u8>, Vec<u8>), ack: Option<u64>, survives: bool },
-    GiveUp { log: LogId, token: Token },
-    Tell { log: LogId, event: LogEvent },
-    Answer { life: Life, key: RequestKey, id: u64, result: Result<u16, FailureKind>, retry_after: Option<u64>, took: u64 },
+    Land {
+        life: Life,
+        log: LogId,
+        token: Token,
+        tp: TopicPartition,
+        record: (Vec<u8>, Vec<u8>),
+        ack: Option<u64>,
+        survives: bool,
+    },
+    GiveUp {
+        log: LogId,
+        token: Token,
+    },
+    Tell {
+        log: LogId,
+        event: LogEvent,
+    },
+    Answer {
+        life: Life,
+        key: RequestKey,
+        id: u64,
+        result: Result<u16, FailureKind>,
+        retry_after: Option<u64>,
+        took: u64,
+    },
     Heartbeat,
     Visible,
     Script(Script),
@@ -168,6 +189,7 @@ pub(super) struct Cluster {
     /// Lives that have something to do now.
     pub(super) woken: BTreeSet<Life>,
     pub(super) books: Books,
+    notes: Vec<(u64, String)>,
     /// The job that the next request is for.
     pub(super) starting: Option<(DeliveryId, Generation, hookstream_types::WebhookId)>,
 }
@@ -196,8 +218,35 @@ impl Cluster {
             manners: BTreeMap::new(),
             woken: BTreeSet::new(),
             books,
+            notes: Vec::new(),
             starting: None,
         }
+    }
+
+    /// Prints the whole log, in the order of time: for a person who looks for what went wrong.
+    #[expect(clippy::print_stderr, reason = "asked for by an environment variable")]
+    pub(super) fn trace(&self) {
+        let mut lines: Vec<(u64, String)> = Vec::new();
+        for ((topic, partition), log) in &self.topics {
+            for record in &log.records {
+                let text = String::from_utf8_lossy(&record.value);
+                let short: String = text.lines().next().unwrap_or_default().chars().take(420).collect();
+                lines.push((
+                    record.visible,
+                    format!("{topic}/{partition}@{} t={} {short}", record.offset, record.at.0 - BROKER_EPOCH),
+                ));
+            }
+        }
+        lines.extend(self.notes.iter().cloned());
+        lines.sort();
+        for (_, line) in lines {
+            eprintln!("{line}");
+        }
+    }
+
+    /// For [`Cluster::trace`].
+    pub(super) fn note(&mut self, text: String) {
+        self.notes.push((self.now, format!("# t={} {text}", self.now / MS)));
     }
 
     pub(super) fn broker_now(&self) -> UnixMillis {
@@ -285,11 +334,19 @@ impl Cluster {
         Ack { offset, appended_at: Some(at) }
     }
 
-    pub(super) fn produce(&mut self, log: LogId, token: Token, tp: TopicPartition, key: Vec<u8>, value: Vec<u8>) {
+    pub(super) fn produce(
+        &mut self,
+        log: LogId,
+        token: Token,
+        tp: TopicPartition,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) {
         /// Nothing lands later than this: the producer's message time-out is shorter than the lease.
         const LATEST: u64 = 3_500 * MS;
         let life = self.logs[log].life;
-        let (mut land, mut ack, mut lands) = (self.rng.between(500, 5 * MS), Some(self.rng.between(500, 5 * MS)), true);
+        let (mut land, mut ack, mut lands) =
+            (self.rng.between(500, 5 * MS), Some(self.rng.between(500, 5 * MS)), true);
         if !self.calm {
             match self.rng.between(0, 999) {
                 // The acknowledgement comes late, or after a take-over.
@@ -438,10 +495,20 @@ impl Cluster {
         self.groups[group].owners.insert(tp.clone(), Ownership { log, input, revoked_by: None });
         let state = InputState { tp: tp.clone(), base, next: base, to: None, is_reader: false, ended: false };
         self.logs[log].inputs.insert(input, state);
+        self.note(format!(
+            "assign {tp:?} to log {log} of life {} as {input:?} from {base}",
+            self.logs[log].life
+        ));
         let (topic, partition) = tp;
         self.tell(
             log,
-            LogEvent::Assigned { input, topic, partition: Partition(partition), base: Offset(base), metadata },
+            LogEvent::Assigned {
+                input,
+                topic,
+                partition: Partition(partition),
+                base: Offset(base),
+                metadata,
+            },
         );
     }
 
@@ -460,7 +527,9 @@ impl Cluster {
         if self.groups[group].owners.get(&tp).is_none_or(|owner| owner.input != input) {
             return;
         }
-        let previous = self.groups[group].committed.get(&tp).map_or(self.topics[&tp].start, |(base, _)| *base);
+        self.note(format!("commit {tp:?} {offset} by log {log} {metadata}"));
+        let previous =
+            self.groups[group].committed.get(&tp).map_or(self.topics[&tp].start, |(base, _)| *base);
         self.books.on_commit(&tp, previous, offset.0, self.topics.get(&tp).expect("it exists"), self.now);
         self.groups[group].committed.insert(tp, (offset.0, metadata));
     }
@@ -578,7 +647,11 @@ impl Cluster {
         let id = self.next_request;
         self.lives[life].requests.insert(key, id);
         let deadline = u64::try_from(deadline.as_micros()).expect("short");
-        let manner = if self.calm { Manner::Good } else { self.manners.get(&webhook).copied().unwrap_or(Manner::Good) };
+        let manner = if self.calm {
+            Manner::Good
+        } else {
+            self.manners.get(&webhook).copied().unwrap_or(Manner::Good)
+        };
         let quick = self.rng.between(2, 50) * MS;
         let (result, took, retry_after) = match manner {
             Manner::Good => (Ok(200), quick, None),
@@ -612,7 +685,10 @@ impl Cluster {
         let result = match result {
             Ok(status) => Ok(Response {
                 status,
-                headers: retry_after.map(|secs| ("retry-after".to_owned(), secs.to_string())).into_iter().collect(),
+                headers: retry_after
+                    .map(|secs| ("retry-after".to_owned(), secs.to_string()))
+                    .into_iter()
+                    .collect(),
                 body: Bytes::new(),
                 truncated: false,
             }),

@@ -25,10 +25,9 @@ impl Log for SimLog {
         }
         // A reader that has given all it has.
         let log = &mut cluster.logs[self.id];
-        let (input, _) = log
-            .inputs
-            .iter()
-            .find(|(_, state)| state.is_reader && !state.ended && state.to.is_some_and(|to| state.next >= to))?;
+        let (input, _) = log.inputs.iter().find(|(_, state)| {
+            state.is_reader && !state.ended && state.to.is_some_and(|to| state.next >= to)
+        })?;
         let input = *input;
         log.inputs.remove(&input);
         Some(LogEvent::Ended { input, why: Ended::Complete })
@@ -86,13 +85,14 @@ impl Log for SimLog {
         let next = match from {
             ReadFrom::Offset(offset) => offset.0.max(log.start),
             ReadFrom::Beginning => log.start,
-            ReadFrom::Time(time) => {
-                log.records.iter().find(|record| record.at >= time).map_or(log.end(), |record| record.offset.0)
-            }
+            ReadFrom::Time(time) => log
+                .records
+                .iter()
+                .find(|record| record.at >= time)
+                .map_or(log.end(), |record| record.offset.0),
         };
         let input = cluster.fresh_input();
-        let state =
-            InputState { tp, base: next, next, to: to.map(|to| to.0), is_reader: true, ended: false };
+        let state = InputState { tp, base: next, next, to: to.map(|to| to.0), is_reader: true, ended: false };
         cluster.logs[self.id].inputs.insert(input, state);
         input
     }
@@ -107,7 +107,8 @@ impl Log for SimLog {
             return Err(Full);
         }
         let tp = (std::sync::Arc::from(record.topic), record.partition.0);
-        let (key, value) = (record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec());
+        let (key, value) =
+            (record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec());
         cluster.produce(self.id, token, tp, key, value);
         Ok(())
     }

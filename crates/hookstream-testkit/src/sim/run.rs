@@ -105,9 +105,8 @@ impl World {
     fn new(plan: Plan) -> Self {
         let mut rng = Rng::new(plan.seed);
         let calm = rng.percent(15);
-        let ladder = Arc::new(
-            Ladder::new([1, 4, 15].map(Duration::from_secs).to_vec()).expect("the delays ascend"),
-        );
+        let ladder =
+            Arc::new(Ladder::new([1, 4, 15].map(Duration::from_secs).to_vec()).expect("the delays ascend"));
         let topics = Arc::new(Topics::new("sim", &ladder));
         let rungs_ms = vec![1_000, 4_000, 15_000];
         let books = Books::new(Arc::clone(&topics), rungs_ms, calm);
@@ -198,7 +197,10 @@ impl World {
                         4..=5 => Script::Hide { slot, time: long },
                         6 => Script::Stop { slot, down: rng.between(0, 10_000) * MS },
                         7 => Script::Shuffle,
-                        8 => Script::ClockJump { slot, by: 3_600_000 - i64::try_from(rng.between(0, 7_200_000)).expect("small") },
+                        8 => Script::ClockJump {
+                            slot,
+                            by: 3_600_000 - i64::try_from(rng.between(0, 7_200_000)).expect("small"),
+                        },
                         _ => Script::Retention,
                     },
                 );
@@ -243,7 +245,10 @@ impl World {
         let cluster = self.shared.borrow();
         let deadlines = self.processes.iter().flatten().filter_map(|process| {
             let mono = cluster.mono(process.life);
-            let at = [process.deliveries.next_deadline(), process.retries.next_deadline(mono)].into_iter().flatten().min()?;
+            let at = [process.deliveries.next_deadline(), process.retries.next_deadline(mono)]
+                .into_iter()
+                .flatten()
+                .min()?;
             let resumes = cluster.lives[process.life].paused_until;
             // A deadline that is past is looked at once in a millisecond.
             Some(cluster.global(process.life, at).max(cluster.now + MS).max(resumes))
@@ -346,7 +351,8 @@ impl World {
             }
             Script::Shuffle => self.shared.borrow_mut().shuffle(),
             Script::Retention => {
-                let (deliveries, attempts) = (Arc::clone(&self.topics.deliveries), Arc::clone(&self.topics.attempts));
+                let (deliveries, attempts) =
+                    (Arc::clone(&self.topics.deliveries), Arc::clone(&self.topics.attempts));
                 self.shared.borrow_mut().delete_old(&deliveries, &attempts);
             }
             Script::ClockJump { slot, by } => {
@@ -406,10 +412,8 @@ impl World {
         let mut value = Vec::new();
         job::append(job, &mut value);
         let key = job::partition_key(job.state.webhook).to_vec();
-        let tp: TopicPartition = (
-            Arc::clone(&self.topics.deliveries),
-            job::deliveries_partition(job.state.webhook, DELIVERIES).0,
-        );
+        let tp: TopicPartition =
+            (Arc::clone(&self.topics.deliveries), job::deliveries_partition(job.state.webhook, DELIVERIES).0);
         self.shared.borrow_mut().append(&tp, key, value);
     }
 
@@ -466,6 +470,9 @@ impl World {
 
     fn report(self, plan: Plan) -> Report {
         let cluster = self.shared.borrow();
+        if std::env::var_os("HOOKSTREAM_SIM_TRACE").is_some() {
+            cluster.trace();
+        }
         let books = &cluster.books;
         let mut violations = books.violations.clone();
         let (jobs, finished) = (books.jobs(), books.finished());
@@ -479,7 +486,10 @@ impl World {
         }
         let fingerprint = cluster.topics.values().fold(self.steps ^ cluster.now, |sum, log| {
             log.records.iter().fold(sum, |sum, record| {
-                let bytes = record.value.iter().fold(record.visible, |sum, byte| sum.wrapping_mul(31) ^ u64::from(*byte));
+                let bytes = record
+                    .value
+                    .iter()
+                    .fold(record.visible, |sum, byte| sum.wrapping_mul(31) ^ u64::from(*byte));
                 sum.rotate_left(5) ^ bytes
             })
         });
@@ -523,11 +533,8 @@ fn webhook(rng: &mut Rng, n: usize, calm: bool) -> Webhook {
 }
 
 fn view_of(webhooks: &[Arc<Webhook>], offset: i64) -> View {
-    let mut view = View { offset: Offset(offset), ..View::default() };
-    for webhook in webhooks {
-        view.webhooks.insert(webhook.id, Arc::clone(webhook));
-    }
-    view
+    let webhooks = webhooks.iter().map(|webhook| (webhook.id, Arc::clone(webhook))).collect();
+    View::new(Offset(offset), Default::default(), Default::default(), Default::default(), webhooks)
 }
 
 fn job_of(rng: &mut Rng, n: usize, webhooks: &[Arc<Webhook>]) -> Job {

@@ -1,7 +1,10 @@
 //! Commits, one at a time, and what their answers say about the lease.
 //!
 //! A commit that the coordinator accepts, or refuses only because the group is rebalancing, proves that this member
-//! was in the group when it was issued. So something is committed every second even if nothing changed.
+//! was in the group when it was issued. So something is committed often even if nothing changed. (The coordinator
+//! answers one request of a connection after the other, and a request to join only when all members have joined or
+//! timed out. A commit waits behind it, so the lease should be fresh when that begins: if it takes longer than the
+//! lease lasts, work pauses.)
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use crate::native::CommitAnswer;
 /// What is complete is committed this often,
 const INTERVAL: Duration = Duration::from_millis(200);
 /// something in any case this often,
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// and what was refused is tried again after this.
 const RETRY: Duration = Duration::from_millis(50);
 /// librdkafka answers every commit; this long without an answer is its fault.
@@ -155,7 +158,7 @@ impl Control {
                 continue;
             }
             self.counts.commit_failures += 1;
-            if code != Code::RebalanceInProgress && self.at.consumer.context().reports.due("commit") {
+            if code != Code::RebalanceInProgress && self.at.consumer.context().due("commit") {
                 tracing::warn!(topic = &*item.key.0, partition = item.key.1.0, "a commit failed: {code}");
             }
             let Item { key, input, what: (offset, metadata) } = item;

@@ -1,0 +1,284 @@
+//! The service: one thread per core with its own runtime, partitions, lanes, connections and producer, and one for
+//! the retry readers (design §7).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hookstream_config::{Follower, Keyring};
+use hookstream_core::clock::BrokerClock;
+use hookstream_core::ladder::Ladder;
+use hookstream_core::sender::Rules;
+use hookstream_egress::{Client, EgressSettings};
+use hookstream_log::KafkaSettings;
+use hookstream_log::kafka::{self, Group, GroupSpec, KafkaLog};
+use hookstream_runtime::{Clock, Ctx, HealthHandle, ServiceError};
+use hookstream_types::{Mono, Now, OwnerId, UnixMillis};
+use hookstream_wire::Topics;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::deliveries::{Deliveries, Parts};
+use crate::http::Http;
+use crate::metrics::{Counter, SenderMetrics};
+use crate::retries::{Partitions, Retries};
+
+/// How often gauges are set.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a core may wait for something before it is not ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a partition that is wanted elsewhere may be drained: the longest request and its decision.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// What all threads share.
+#[derive(Clone)]
+struct Common {
+    ctx: Ctx,
+    topics: Arc<Topics>,
+    ladder: Arc<Ladder>,
+    partitions: Partitions,
+    broker: Arc<BrokerClock>,
+    follower: Arc<Follower>,
+    metrics: SenderMetrics,
+    stopped: watch::Receiver<bool>,
+}
+
+/// Runs the service until it is told to stop.
+///
+/// # Errors
+/// What keeps it from going on.
+pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
+    let configuration = ctx.health.component("configuration");
+    let settings = Arc::clone(&ctx.settings);
+    let ladder = Arc::new(settings.topics.retry_ladder.clone());
+    let topics = Arc::new(Topics::new(&settings.kafka.namespace, &ladder));
+    let kafka_settings = KafkaSettings {
+        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+        client_id: settings.kafka.client_id.clone(),
+        properties: settings.kafka.exposed_properties(),
+    };
+    let metrics = SenderMetrics::register(&ctx.registry)?;
+    let rungs: Vec<String> = ladder.rungs().iter().map(|rung| Ladder::label(*rung)).collect();
+    metrics.touch(&rungs);
+    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
+    let keyring = Arc::new(Keyring::from_key(&key)?);
+    configuration.unready("reading the configuration");
+    let follower = Arc::new(Follower::start(&kafka_settings, &topics.config, keyring)?);
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        () = follower.caught_up() => configuration.ready(),
+    }
+
+    let (stopped_tx, stopped) = watch::channel(false);
+    let common = Common {
+        topics: Arc::clone(&topics),
+        ladder,
+        partitions: Partitions {
+            deliveries: i32::try_from(settings.topics.partitions)?,
+            retry: i32::try_from(settings.topics.retry_partitions)?,
+            other: i32::try_from(settings.topics.partitions)?,
+        },
+        broker: Arc::new(BrokerClock::default()),
+        follower,
+        metrics: metrics.clone(),
+        stopped,
+        ctx: ctx.clone(),
+    };
+
+    let cores = settings.sender.threads();
+    let spec = GroupSpec {
+        drain_timeout: DRAIN,
+        ..GroupSpec::new(topics.group("sender"), vec![topics.deliveries.to_string()], cores)
+    };
+    let (deliveries, logs) = kafka::join(&kafka_settings, spec, ctx.clock.mono_fn())?;
+    let mut threads = Vec::with_capacity(cores + 1);
+    for (core, log) in logs.into_iter().enumerate() {
+        let health = ctx.health.component(&format!("core-{core}"));
+        let common = common.clone();
+        let client = Client::new(EgressSettings {
+            allow_http: settings.egress.allow_http,
+            allow_private: settings.egress.allow_private,
+        })?;
+        threads.push(thread(format!("sender-{core}"), async move |wake| {
+            deliver(common, log, client, wake, core, health).await;
+        })?);
+    }
+    let names = topics.retry.iter().map(ToString::to_string).collect();
+    let (retries, logs) =
+        kafka::join(&kafka_settings, GroupSpec::new(topics.group("retry"), names, 1), ctx.clock.mono_fn())?;
+    for log in logs {
+        let common = common.clone();
+        threads.push(thread("sender-retry".to_owned(), async move |_| retry(common, log).await)?);
+    }
+
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => {}
+        () = watch_lag(&deliveries, &retries, &topics, &rungs, &metrics) => {}
+    }
+    info!("giving the partitions back");
+    tokio::join!(deliveries.shutdown(), retries.shutdown());
+    stopped_tx.send_replace(true);
+    for thread in threads {
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            warn!("a thread of the sender panicked");
+        }
+    }
+    Ok(())
+}
+
+/// A thread with a runtime of its own, on which nothing blocks.
+fn thread<F>(name: String, body: F) -> Result<JoinHandle<()>, ServiceError>
+where
+    F: AsyncFnOnce(Rc<Notify>) + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, body(Rc::new(Notify::new())));
+    })?;
+    Ok(thread)
+}
+
+fn now(clock: &Clock) -> Now {
+    Now { mono: clock.mono(), wall: clock.wall(), broker: UnixMillis(0) }
+}
+
+async fn deliver(
+    common: Common,
+    log: KafkaLog,
+    client: Client,
+    wake: Rc<Notify>,
+    core: usize,
+    health: HealthHandle,
+) {
+    let Common { ctx, topics, ladder, partitions, broker, follower, metrics, mut stopped } = common;
+    let rules = Rules {
+        max_in_flight: ctx.settings.sender.max_in_flight_per_partition,
+        ..Rules::new((*ladder).clone())
+    };
+    let parts = Parts {
+        topics,
+        rules: Arc::new(rules),
+        partitions,
+        clock: broker,
+        view: follower.view(),
+        user_agent: Arc::from(ctx.settings.sender.user_agent()),
+        jitter: Box::new(|| f64::from(random_u32()) / f64::from(u32::MAX)),
+        fresh_id: Box::new(|| OwnerId(uuid::Uuid::new_v4())),
+    };
+    let http = Http::new(client, Rc::clone(&wake));
+    let mut deliveries = Deliveries::new(log, http, Counter::new(metrics.clone()), parts);
+    let mut views = follower.subscribe();
+    let mut monitor = Monitor { health, metrics, core: core.to_string(), looked: Mono(0), stuck_since: None };
+    let clock = ctx.clock;
+    loop {
+        deliveries.step(now(&clock));
+        monitor.look(&deliveries, clock.mono());
+        let until = deliveries.next_deadline();
+        tokio::select! {
+            biased;
+            // Requests have their turn on each round, however busy the log is.
+            () = tokio::task::yield_now(), if until.is_some_and(|at| at <= clock.mono()) => {}
+            seen = views.changed() => {
+                if seen.is_ok() {
+                    views.mark_unchanged();
+                    deliveries.set_view(follower.view());
+                }
+            }
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = wake.notified() => {}
+            () = deliveries.log().changed(until) => {}
+        }
+    }
+}
+
+async fn retry(common: Common, log: KafkaLog) {
+    let Common { ctx, topics, ladder, partitions, broker, metrics, mut stopped, .. } = common;
+    let mut retries = Retries::new(log, topics, ladder, partitions, broker);
+    let clock = ctx.clock;
+    let mut moved = 0;
+    loop {
+        retries.step(now(&clock));
+        metrics.retries_due_total.inc_by(retries.moved() - moved);
+        moved = retries.moved();
+        metrics.retry_held.set(i64::try_from(retries.held()).unwrap_or(i64::MAX));
+        let until = retries.next_deadline(clock.mono());
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = retries.log().changed(until) => {}
+        }
+    }
+}
+
+/// Not for secrets: spreads retries.
+fn random_u32() -> u32 {
+    let bytes = uuid::Uuid::new_v4().into_bytes();
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// Reports how a core is doing.
+struct Monitor {
+    health: HealthHandle,
+    metrics: SenderMetrics,
+    core: String,
+    looked: Mono,
+    stuck_since: Option<Mono>,
+}
+
+impl Monitor {
+    fn look(&mut self, deliveries: &Deliveries<KafkaLog, Http, Counter>, now: Mono) {
+        if self.looked != Mono(0) && now.since(self.looked) < LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.in_flight.with_label_values(&[&self.core]).set(gauge(deliveries.in_flight()));
+        self.metrics.partitions.with_label_values(&[&self.core]).set(gauge(deliveries.partitions()));
+        let reason = match (deliveries.awaits(), deliveries.is_running()) {
+            (Some(offset), _) => {
+                Some(format!("a job was made by configuration {offset}, which was not read here yet"))
+            }
+            (None, false) => Some("claiming partitions".to_owned()),
+            (None, true) => None,
+        };
+        match reason {
+            None => {
+                self.stuck_since = None;
+                self.health.ready();
+            }
+            Some(reason) => {
+                let since = *self.stuck_since.get_or_insert(now);
+                if now.since(since) >= PATIENCE {
+                    warn!(core = %self.core, "the sender is stuck: {reason}");
+                    self.health.unready(reason);
+                }
+            }
+        }
+    }
+}
+
+async fn watch_lag(
+    deliveries: &Group,
+    retries: &Group,
+    topics: &Topics,
+    rungs: &[String],
+    metrics: &SenderMetrics,
+) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tick.tick().await;
+        let lag: u64 = deliveries.stats().lag.values().map(|lag| lag.records()).sum();
+        metrics.lag_records.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        let stats = retries.stats();
+        for (name, rung) in topics.retry.iter().zip(rungs) {
+            let waiting: u64 =
+                stats.lag.iter().filter(|((topic, _), _)| topic == name).map(|(_, lag)| lag.records()).sum();
+            metrics
+                .retry_waiting_records
+                .with_label_values(&[rung])
+                .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+    }
+}

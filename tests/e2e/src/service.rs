@@ -1,0 +1,210 @@
+//! One process of hookstream's, as an operator handles it.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::http::{self, Metrics};
+use crate::wait::{SOON, wait_for, wait_until};
+
+/// Which service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Ingester,
+    Fanout,
+    Sender,
+}
+
+impl Role {
+    pub const ALL: [Self; 3] = [Self::Ingester, Self::Fanout, Self::Sender];
+
+    /// The binary's name.
+    #[must_use]
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::Ingester => "hookstream-ingester",
+            Self::Fanout => "hookstream-fanout",
+            Self::Sender => "hookstream-sender",
+        }
+    }
+}
+
+/// The path of one of our programs: where `HOOKSTREAM_TEST_BIN` says, else beside the tests.
+///
+/// # Panics
+/// If it is not there.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    let dir = std::env::var_os("HOOKSTREAM_TEST_BIN").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("a process knows its program");
+        // target/<profile>/deps/<test>
+        test.ancestors().nth(2).expect("cargo puts tests two levels deep").to_owned()
+    });
+    let path = dir.join(name);
+    assert!(path.exists(), "`{}` is missing: run `cargo build --workspace --bins` first", path.display());
+    path
+}
+
+/// A port that was free a moment ago.
+///
+/// # Panics
+/// If the machine has none left.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+/// A running service, or a command that runs on and on. It is killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    /// The program with its first argument, for messages.
+    pub name: String,
+    child: Child,
+    ops: SocketAddr,
+    log: PathBuf,
+}
+
+impl Service {
+    /// Starts a program; all of its settings come through `env`.
+    pub(crate) fn start(program: &str, args: &[&str], log: PathBuf, env: &[(String, String)]) -> Self {
+        let name = [program].into_iter().chain(args.first().copied()).collect::<Vec<_>>().join(" ");
+        let ops = free_address();
+        let out = File::options().create(true).append(true).open(&log).expect("a log file can be written");
+        let child = Command::new(binary(program))
+            .args(args)
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .env("HOOKSTREAM__OPS__LISTEN", ops.to_string())
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a file handle can be copied"))
+            .stderr(out)
+            .spawn()
+            .unwrap_or_else(|error| panic!("`{name}` could not be started: {error}"));
+        Self { name, child, ops, log }
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap_or_else(|error| panic!("no {signal} to {}: {error}", self.name));
+    }
+
+    /// Waits until `/readyz` says so.
+    ///
+    /// # Panics
+    /// If it ends before, or doesn't get ready in time.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        let what = format!("{} is ready", self.name);
+        wait_until(&what, SOON, || {
+            if let Some(status) = self.exited() {
+                panic!("{} ended before it was ready: {status}\n{}", self.name, self.log_tail());
+            }
+            self.is_ready()
+        });
+    }
+
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        http::get(self.ops, "/readyz").is_some_and(|(status, _)| status == 200)
+    }
+
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        http::get(self.ops, "/livez").is_some_and(|(status, _)| status == 200)
+    }
+
+    /// What `/readyz` says.
+    #[must_use]
+    pub fn readiness(&self) -> String {
+        http::get(self.ops, "/readyz").map(|(_, body)| body).unwrap_or_default()
+    }
+
+    /// A scrape of `/metrics`.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let answer = http::get(self.ops, "/metrics").filter(|(status, _)| *status == 200);
+        let (_, text) = answer.unwrap_or_else(|| panic!("{} gives no metrics", self.name));
+        Metrics::parse(&text)
+    }
+
+    /// How it ended, if it did.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// SIGTERM, and waits until it has drained.
+    ///
+    /// # Panics
+    /// If it doesn't end within `timeout`, or not with success.
+    #[track_caller]
+    pub fn terminate(mut self, timeout: Duration) {
+        self.signal(Signal::SIGTERM);
+        let what = format!("{} ends after SIGTERM", self.name);
+        let status = wait_for(&what, timeout, || self.exited());
+        assert!(status.success(), "{} ended with {status}\n{}", self.name, self.log_tail());
+    }
+
+    /// SIGKILL.
+    pub fn kill_9(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// SIGSTOP: it stands still and knows nothing of it.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Everything it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The last part of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended by itself, or by the test's doing.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The last part of a file.
+pub(crate) fn tail(path: &Path) -> String {
+    const BYTES: u64 = 6 * 1024;
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().unwrap_or_default()
+}

@@ -1,0 +1,11 @@
+//! What an operator may rely on, tried with the real binaries on a real Kafka.
+
+mod bad_input;
+mod graceful;
+mod harness;
+mod kill;
+mod load;
+mod quickstart;
+mod retry;
+mod smoke;
+mod stop;

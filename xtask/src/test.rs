@@ -1,0 +1,170 @@
+//! `cargo xtask test`: everything that must hold, in one command, with a Kafka of its own.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use cargo_metadata::MetadataCommand;
+use xtask::kafka::{Cluster, Spec};
+
+use crate::run::Counts;
+use crate::{run, tidy};
+
+/// Brokers of the tests' own cluster: enough that one can die and writes to all replicas still count.
+const BROKERS: usize = 3;
+/// Packages, each with the program of its name, that the end-to-end tests run.
+const PROGRAMS: &[&str] = &["hookstream", "hookstream-ingester", "hookstream-fanout", "hookstream-sender"];
+
+/// Formatting, lints, tidy, then all tests. Stops at the first step that fails.
+pub fn test(quick: bool) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    let result = steps.all(quick);
+    steps.print();
+    result
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    done: Vec<(&'static str, Duration, bool)>,
+    counts: Counts,
+}
+
+impl Steps {
+    fn all(&mut self, quick: bool) -> anyhow::Result<()> {
+        self.step("formatting", || run::run(run::cargo().args(["fmt", "--all", "--check"])))?;
+        self.step("tidy", tidy::tidy)?;
+        self.step("clippy", || {
+            let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+            run::run(run::cargo().args(args))
+        })?;
+        if quick {
+            let mut counts = Counts::default();
+            let result = self.step("tests without kafka", || without_kafka(&mut counts));
+            self.counts = counts;
+            return result;
+        }
+        let services = self.step("build services", build_services)?;
+        self.step("build tests", || {
+            run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
+        })?;
+        let kafka = self.step("kafka up", || TestKafka::start(BROKERS))?;
+        let mut tests = run::cargo();
+        tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+        tests.env("HOOKSTREAM_TEST_BIN", services);
+        tests.env("HOOKSTREAM_TEST_KAFKA", kafka.cluster.bootstrap_servers());
+        tests.env("HOOKSTREAM_TEST_KAFKA_DIR", kafka.cluster.dir());
+        let mut counts = Counts::default();
+        let result = self.step("tests", || run::run_tests(&mut tests, &mut counts));
+        self.counts = counts;
+        self.step("kafka down", || {
+            drop(kafka);
+            Ok(())
+        })?;
+        result
+    }
+
+    fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        println!("==> {name}");
+        let started = Instant::now();
+        let result = work();
+        self.done.push((name, started.elapsed(), result.is_ok()));
+        result.with_context(|| format!("{name} failed"))
+    }
+
+    fn print(&self) {
+        println!("\n==> summary");
+        for (name, took, good) in &self.done {
+            let mark = if *good { "ok" } else { "FAILED" };
+            println!("    {name:<22} {:>7.1} s  {mark}", took.as_secs_f64());
+        }
+        let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
+        println!("    {:<22} {:>7.1} s\n", "total", total.as_secs_f64());
+        let Counts { passed, failed, skipped } = self.counts;
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+    }
+}
+
+/// Unit and property tests of all crates, and the integration tests of those that need no Kafka.
+fn without_kafka(counts: &mut Counts) -> anyhow::Result<()> {
+    let tests = ["test", "--workspace", "--locked", "--no-fail-fast", "--exclude", "hookstream-e2e"];
+    run::run_tests(run::cargo().args(tests).args(["--lib", "--bins"]), counts)?;
+    run::run_tests(run::cargo().args(tests).args(["--exclude", "hookstream-log", "--test", "*"]), counts)
+}
+
+/// Builds the programs as they are shipped, and puts them where the building of tests does not replace them.
+///
+/// Built together with the tests they would have the features that tests ask for: faults on purpose among them.
+fn build_services() -> anyhow::Result<PathBuf> {
+    let mut build = run::cargo();
+    build.args(["build", "--locked", "--bins"]);
+    build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
+    // With it, foreign crates have the features that they have in the whole workspace, and OpenSSL and librdkafka are
+    // compiled once instead of twice.
+    build.args(["--package", "xtask"]);
+    run::run(&mut build)?;
+    let metadata = MetadataCommand::new().no_deps().exec().context("`cargo metadata` failed")?;
+    let built = metadata.target_directory.join("debug");
+    let services = built.join("services");
+    fs::create_dir_all(&services).with_context(|| format!("`{services}` could not be made"))?;
+    for program in PROGRAMS {
+        let to = services.join(program);
+        // One that still runs can't be written over, but it can be replaced.
+        fs::remove_file(&to).ok();
+        fs::copy(built.join(program), &to).with_context(|| format!("`{to}` could not be written"))?;
+    }
+    Ok(services.into_std_path_buf())
+}
+
+/// A cluster that goes away with this process: on success, on failure, and when it is interrupted.
+#[derive(Debug)]
+struct TestKafka {
+    cluster: Cluster,
+}
+
+impl TestKafka {
+    fn start(brokers: usize) -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("hookstream-test-{}", std::process::id()));
+        let cluster = Cluster::create(&dir, &Spec { ports: free_ports(brokers)? })?;
+        let interrupted = cluster.clone();
+        ctrlc::set_handler(move || {
+            end(&interrupted);
+            std::process::exit(130);
+        })
+        .context("the signal handler could not be set")?;
+        // Under its guard before it starts: what starts half-way is torn down too.
+        let kafka = Self { cluster };
+        kafka.cluster.start()?;
+        println!("    {}, logs in {}", kafka.cluster.bootstrap_servers(), dir.display());
+        Ok(kafka)
+    }
+}
+
+impl Drop for TestKafka {
+    fn drop(&mut self) {
+        end(&self.cluster);
+    }
+}
+
+fn end(cluster: &Cluster) {
+    if let Err(error) = cluster.stop().and_then(|_| cluster.delete()) {
+        eprintln!("warning: the tests' kafka is left behind: {error:#}");
+    }
+}
+
+/// Ports that nobody listens at, a broker's and its controller's in turn.
+///
+/// They are free only until somebody takes them; all are held at once, so that they differ.
+fn free_ports(brokers: usize) -> anyhow::Result<Vec<(u16, u16)>> {
+    let held = (0..2 * brokers)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect::<Result<Vec<_>, _>>()
+        .context("no free port")?;
+    let ports = held
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect::<std::io::Result<Vec<u16>>>()
+        .context("no free port")?;
+    Ok(ports.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+}
