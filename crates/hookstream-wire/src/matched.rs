@@ -4,7 +4,8 @@
 //! range is committed: for each event that matched anything, how many jobs were made and the XOR of their delivery
 //! ids. `hookstream verify` compares that with what `attempts` decided. An event that is not listed matched
 //! nothing. After a crash a range may be covered again, perhaps cut differently: the later record counts for all
-//! that it covers.
+//! that it covers. An event that the ingester wrote twice, for the same reason, stands at two offsets with one id and
+//! has the same deliveries: it counts once.
 //!
 //! The value is one line of JSON, `{"v":1,"partition":P,"from":F,"to":T,"config":C,"events":N}`, a line feed, and
 //! N entries of 36 bytes: event id, count (big endian), XOR.

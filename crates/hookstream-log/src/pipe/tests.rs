@@ -362,3 +362,75 @@ fn what_is_in_flight_is_bounded() {
     assert!(test.pipe.stats().bytes < 130_000, "{:?}", test.pipe.stats());
     assert_ne!(test.pipe.next_deadline(), Some(Mono(0)));
 }
+
+/// Whatever the producer answers, and in whatever order: nothing is committed before all its outputs are durable
+/// (rule 2), and in the end everything is.
+#[test]
+fn nothing_is_committed_before_it_is_durable() {
+    for seed in 1..=60u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        const RECORDS: i64 = 120;
+        let inputs = [IN, Input(2)];
+        let mut test = Test::new();
+        test.assign(inputs[1]);
+        test.pipe.function().evidence = true;
+        let words = |input: Input, offset: i64| -> Vec<String> {
+            (0..offset % 4).map(|word| format!("{}-{offset}-{word}", input.0)).collect()
+        };
+        for input in inputs {
+            for offset in 0..RECORDS {
+                test.put(input, offset, &words(input, offset).join(" "));
+            }
+        }
+        let mut durable = std::collections::BTreeSet::new();
+        let mut open: Vec<(Token, String)> = Vec::new();
+        let mut committed = [0; 2];
+        for step in 0..2_000 {
+            // Faults end at some time, so that the rest can be done.
+            let calm = step > 1_000;
+            test.pipe.function().closed = !calm && random(10) == 0;
+            test.pipe.log.room = if calm { usize::MAX } else { usize::try_from(random(40)).unwrap() };
+            test.now += random(400_000);
+            test.pipe.step(Mono(test.now));
+            open.extend(test.produced());
+            for _ in 0..random(30) {
+                if open.is_empty() {
+                    break;
+                }
+                let at = usize::try_from(random(open.len() as u64)).unwrap();
+                let (token, value) = open.swap_remove(at);
+                let result = match random(12) {
+                    0 if !calm => Err(ProduceError::Unknown),
+                    1 if !calm => Err(ProduceError::Refused),
+                    _ => Ok(()),
+                };
+                if result.is_ok() {
+                    durable.insert(value.trim_start_matches("words ").to_owned());
+                }
+                test.answer(token, result);
+            }
+            for (input, end) in std::mem::take(&mut test.pipe.log.commits) {
+                let which = usize::from(input == inputs[1]);
+                assert!(end > committed[which], "seed {seed}: a commit goes back");
+                for offset in committed[which]..end {
+                    for word in words(input, offset) {
+                        assert!(
+                            durable.contains(&word),
+                            "seed {seed}: {input:?} {offset} is committed, {word} is lost"
+                        );
+                    }
+                }
+                committed[which] = end;
+            }
+        }
+        assert_eq!(committed, [RECORDS; 2], "seed {seed}");
+        assert_eq!((test.pipe.stats().in_flight, test.pipe.stats().bytes), (0, 0), "seed {seed}");
+        assert_eq!(test.pipe.stuck(), None);
+    }
+}
