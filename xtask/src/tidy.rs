@@ -20,7 +20,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-runtime", &["hookstream-types", "hookstream-settings"]),
     ("hookstream-log", &["hookstream-types", "hookstream-core", "hookstream-wire"]),
     ("hookstream-egress", &["hookstream-types", "hookstream-core"]),
-    ("hookstream-config", &["hookstream-types", "hookstream-core", "hookstream-wire", "hookstream-log"]),
+    (
+        "hookstream-config",
+        &["hookstream-types", "hookstream-core", "hookstream-wire", "hookstream-log", "hookstream-settings"],
+    ),
     ("hookstream-ingester", STAGE),
     ("hookstream-fanout", STAGE),
     ("hookstream-sender", SENDER),

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod topics;
 pub mod writer;
 
 pub use change::{Change, EventTypeSpec, Expected, Refused, SourceSpec, WebhookSpec};

@@ -46,6 +46,10 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     metrics.touch();
     let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
     let keyring = Arc::new(Keyring::from_key(&key)?);
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        fit = hookstream_config::topics::ready(settings, &log_settings, |what| configuration.unready(what)) => fit?,
+    }
     let follower = Arc::new(Follower::start(&log_settings, &topics.config, Arc::clone(&keyring))?);
     configuration.unready("reading the configuration");
     tokio::select! {

@@ -68,6 +68,10 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     metrics.touch(&rungs);
     let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
     let keyring = Arc::new(Keyring::from_key(&key)?);
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        fit = hookstream_config::topics::ready(&settings, &kafka_settings, |what| configuration.unready(what)) => fit?,
+    }
     configuration.unready("reading the configuration");
     let follower = Arc::new(Follower::start(&kafka_settings, &topics.config, keyring)?);
     tokio::select! {

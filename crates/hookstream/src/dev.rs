@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hookstream_config::topics;
 use hookstream_log::KafkaError;
 use hookstream_log::admin::What;
 use hookstream_runtime::{Ctx, ServiceError, spawn};
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 use crate::args::DevArgs;
 use crate::cluster::{Cluster, failure};
 use crate::failure::Failure;
-use crate::topics;
 
 /// The file in the data directory that has the key.
 const KEY_FILE: &str = "key";
