@@ -200,6 +200,17 @@ pub enum Observed {
     KnownDecided,
 }
 
+/// How lanes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounts {
+    /// Behind an open breaker.
+    pub open: usize,
+    /// With requests under way.
+    pub busy: usize,
+    /// Jobs that wait in lanes.
+    pub queued: usize,
+}
+
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Phase {
     Assigned,
@@ -359,6 +370,18 @@ impl Owner {
     #[must_use]
     pub fn requesting(&self) -> usize {
         self.lanes.values().map(|lane| lane.in_flight() as usize).sum()
+    }
+
+    /// How the lanes are.
+    #[must_use]
+    pub fn lanes(&self) -> LaneCounts {
+        let mut counts = LaneCounts::default();
+        for lane in self.lanes.values() {
+            counts.open += usize::from(lane.breaker().is_open());
+            counts.busy += usize::from(!lane.breaker().is_open() && lane.in_flight() > 0);
+            counts.queued += lane.queued();
+        }
+        counts
     }
 
     /// Takes part of another owner's window over. Only a mutant does this.

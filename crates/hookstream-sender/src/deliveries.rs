@@ -16,7 +16,7 @@ use hookstream_core::mutant::{self, Mutant};
 use hookstream_core::outcome::Outcome;
 use hookstream_core::redact::Redactor;
 use hookstream_core::request::Prepared;
-use hookstream_core::sender::{Effect, End, Observed, Owner, Rejected, Rules};
+use hookstream_core::sender::{Effect, End, LaneCounts, Observed, Owner, Rejected, Rules};
 use hookstream_log::{Ended, Input, Log, LogEvent, ReadFrom};
 use hookstream_types::{Chain, Mono, Now, Offset, OwnerId, Partition, UnixMillis, WebhookId};
 use hookstream_wire::command::{Command, Disable};
@@ -237,6 +237,18 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
     #[must_use]
     pub fn partitions(&self) -> usize {
         self.slots.len()
+    }
+
+    /// How the lanes of all partitions are.
+    #[must_use]
+    pub fn lanes(&self) -> LaneCounts {
+        self.slots.values().map(|slot| slot.owner.lanes()).fold(LaneCounts::default(), |sum, counts| {
+            LaneCounts {
+                open: sum.open + counts.open,
+                busy: sum.busy + counts.busy,
+                queued: sum.queued + counts.queued,
+            }
+        })
     }
 
     /// Whether every partition that is held is being worked on.

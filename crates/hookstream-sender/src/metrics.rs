@@ -41,6 +41,10 @@ hookstream_runtime::metrics! { "hookstream_sender"
         repeated_total: IntCounter,
         /// Breakers that opened.
         breakers_opened_total: IntCounter,
+        /// Webhooks' lanes by state: behind an open breaker, or with requests under way; by core.
+        lanes: IntGaugeVec["core", "state"],
+        /// Jobs that wait in lanes for their turn, by core.
+        lane_queued: IntGaugeVec["core"],
         /// Requests under way, by core.
         in_flight: IntGaugeVec["core"],
         /// Partitions that are worked on, by core.
@@ -51,6 +55,8 @@ hookstream_runtime::metrics! { "hookstream_sender"
         retries_due_total: IntCounter,
         /// Records on the retry topics that are not moved yet, of our partitions, by rung.
         retry_waiting_records: IntGaugeVec["rung"],
+        /// By how much the most overdue record of the retry topics is late.
+        retry_overdue_seconds: Gauge,
         /// Jobs of the retry topics held in memory because they are due soon.
         retry_held: IntGauge,
     }

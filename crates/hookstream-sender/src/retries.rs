@@ -203,6 +203,13 @@ impl<L: Log> Retries<L> {
         self.moved
     }
 
+    /// By how much the record that is most overdue is late; zero if none is.
+    #[must_use]
+    pub fn overdue(&self, now: Mono) -> Duration {
+        let due = self.rungs.values().filter_map(|slot| slot.rung.next_due()).min();
+        due.map_or(Duration::ZERO, |due| due.until(self.clock.now(now)))
+    }
+
     /// Jobs and records held in memory.
     #[must_use]
     pub fn held(&self) -> usize {

@@ -215,6 +215,7 @@ async fn retry(common: Common, log: KafkaLog) {
         metrics.retries_due_total.inc_by(retries.moved() - moved);
         moved = retries.moved();
         metrics.retry_held.set(i64::try_from(retries.held()).unwrap_or(i64::MAX));
+        metrics.retry_overdue_seconds.set(retries.overdue(clock.mono()).as_secs_f64());
         let until = retries.next_deadline(clock.mono());
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => break,
@@ -247,6 +248,11 @@ impl Monitor {
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.in_flight.with_label_values(&[&self.core]).set(gauge(deliveries.in_flight()));
         self.metrics.partitions.with_label_values(&[&self.core]).set(gauge(deliveries.partitions()));
+        let lanes = deliveries.lanes();
+        self.metrics.lane_queued.with_label_values(&[&self.core]).set(gauge(lanes.queued));
+        for (state, count) in [("open", lanes.open), ("busy", lanes.busy)] {
+            self.metrics.lanes.with_label_values(&[self.core.as_str(), state]).set(gauge(count));
+        }
         let reason = match (deliveries.awaits(), deliveries.is_running()) {
             (Some(offset), _) => {
                 Some(format!("a job was made by configuration {offset}, which was not read here yet"))
