@@ -9,7 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -26,8 +29,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
 /// How often it is said that there is none.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a topic that was just made may take to have leaders.
+/// How long a topic that was just made may take to have leaders, and to be known to all brokers.
 const LEADERS: Duration = Duration::from_secs(15);
+/// How often it is looked whether that is so.
+const AGAIN: Duration = Duration::from_millis(100);
 
 struct Context {
     reports: Reports,
@@ -159,25 +164,7 @@ impl Admin {
         let existing = self.metadata(REQUEST_TIMEOUT).await?;
         let present: Vec<&TopicSpec> =
             specs.iter().filter(|spec| existing.contains_key(&spec.name)).collect();
-        let mut configurations = BTreeMap::new();
-        if !present.is_empty() {
-            let resources: Vec<_> = present.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
-            let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-            let described = self
-                .client
-                .describe_configs(&resources, &options)
-                .await
-                .map_err(|error| self.explain("describe topics", &error))?;
-            for (spec, resource) in present.iter().zip(described) {
-                let resource = resource.map_err(|code| KafkaError::Refused {
-                    action: format!("describe the topic `{}`", spec.name),
-                    reason: code.to_string(),
-                })?;
-                let entries =
-                    resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-                configurations.insert(spec.name.as_str(), entries.collect::<BTreeMap<_, _>>());
-            }
-        }
+        let configurations = self.configurations(&present).await?;
         let mut differences = Vec::new();
         for spec in specs {
             match (existing.get(&spec.name), configurations.get(spec.name.as_str())) {
@@ -188,6 +175,38 @@ impl Admin {
             }
         }
         Ok(differences)
+    }
+
+    /// How topics that exist are configured, by name.
+    async fn configurations(
+        &self,
+        present: &[&TopicSpec],
+    ) -> Result<BTreeMap<String, Configuration>, KafkaError> {
+        let by = Instant::now() + LEADERS;
+        let mut told = BTreeMap::new();
+        loop {
+            let asked: Vec<&TopicSpec> =
+                present.iter().copied().filter(|spec| !told.contains_key(&spec.name)).collect();
+            let Some(first) = asked.first() else { return Ok(told) };
+            if Instant::now() >= by {
+                return Err(KafkaError::Refused {
+                    action: format!("describe the topic `{}`", first.name),
+                    reason: "the broker does not tell its configuration: may this client describe it?"
+                        .to_owned(),
+                });
+            }
+            let resources: Vec<_> = asked.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
+            let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+            let described = self
+                .client
+                .describe_configs(&resources, &options)
+                .await
+                .map_err(|error| self.explain("describe topics", &error))?;
+            told.extend(described.into_iter().filter_map(|resource| configuration(resource.ok()?)));
+            if told.len() < present.len() {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
     }
 
     /// Deletes topics; those that don't exist are fine.
@@ -272,7 +291,7 @@ impl Admin {
                 let reason = "their partitions have no leaders yet".to_owned();
                 return Err(KafkaError::Refused { action: "create topics".to_owned(), reason });
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -311,6 +330,19 @@ impl Admin {
     }
 }
 
+type Configuration = BTreeMap<String, String>;
+
+/// A topic and its configuration as a broker told it; none if it told nothing.
+///
+/// The client passes over the error that a broker answers for one topic, such as that it does not know it yet. What is
+/// left is a topic without a single entry, which no topic is.
+fn configuration(resource: ConfigResource) -> Option<(String, Configuration)> {
+    let OwnedResourceSpecifier::Topic(name) = resource.specifier else { return None };
+    let entries: Configuration =
+        resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect();
+    (!entries.is_empty()).then_some((name, entries))
+}
+
 /// What the metadata say about a topic.
 struct Seen {
     partitions: i32,
@@ -322,5 +354,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource};
+
+    use super::*;
+
+    #[test]
+    fn a_broker_that_does_not_know_a_topic_yet_tells_nothing() {
+        let resource =
+            |entries| ConfigResource { specifier: OwnedResourceSpecifier::Topic("t".to_owned()), entries };
+        assert_eq!(configuration(resource(Vec::new())), None);
+        let entry = ConfigEntry {
+            name: "cleanup.policy".to_owned(),
+            value: Some("compact".to_owned()),
+            source: ConfigSource::DynamicTopic,
+            is_read_only: false,
+            is_default: false,
+            is_sensitive: false,
+        };
+        let told = configuration(resource(vec![entry]));
+        let entries = Configuration::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        assert_eq!(told, Some(("t".to_owned(), entries)));
     }
 }

@@ -103,10 +103,10 @@ impl Stack {
         stack
     }
 
-    /// The topic that the test's events go to.
+    /// The topic that the test's events go to: outside the namespace, since hookstream's own topics are no sources.
     #[must_use]
     pub fn source_topic(&self) -> String {
-        format!("{}.source", self.namespace)
+        format!("{}-source", self.namespace)
     }
 
     /// The full name of one of hookstream's topics, such as `dead-letter`.
@@ -294,7 +294,7 @@ impl Drop for Stack {
             }
             return;
         }
-        self.kafka.delete_topics(&format!("{}.", self.namespace));
+        self.kafka.delete_topics(&self.namespace);
         fs::remove_dir_all(&self.dir).ok();
     }
 }

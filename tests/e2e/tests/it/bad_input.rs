@@ -48,7 +48,7 @@ fn bad_records_are_set_aside() {
     stack.wait_distinct(1, SOON);
     let rejected = rejected(&stack, 4);
     assert_eq!(rejected.len(), 4, "each once");
-    for reason in ["too_large", "undecodable", "unmapped", "bad_event_type"] {
+    for reason in ["too_large", "not_json", "unmapped", "unregistered_type"] {
         let found = rejected.iter().filter(|record| says(record, reason)).count();
         assert_eq!(
             found,
@@ -85,7 +85,7 @@ fn a_wrong_url_hurts_only_its_webhook() {
 #[test]
 fn a_topic_that_does_not_exist_yet() {
     let stack = Stack::new("no-topic");
-    let missing = format!("{}.later", stack.namespace);
+    let missing = format!("{}-later", stack.namespace);
     let webhook = Webhook::new("all", stack.receiver.url("/all"));
     let config = Config::new()
         .cloudevents("orders", &stack.source_topic())
