@@ -14,6 +14,11 @@ use clap::{Parser, Subcommand};
 use xtask::kafka::protocol::{self, NewTopic};
 use xtask::kafka::{Cluster, Spec};
 
+use test::OwnKafka;
+
+/// Names the Kafka that a benchmark is to use; without it one is started for it.
+const BENCH_KAFKA: &str = "HOOKSTREAM_BENCH_KAFKA";
+
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's chores")]
 struct Cli {
@@ -219,7 +224,14 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
     command
         .args(["run", "--release", "--package", package, "--bin", &format!("{PREFIX}{name}"), "--"])
         .args(args);
-    run::run(&mut command)
+    // Asking what it can do needs no brokers.
+    if std::env::var_os(BENCH_KAFKA).is_some()
+        || args.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help"))
+    {
+        return run::run(&mut command);
+    }
+    let kafka = OwnKafka::start("bench", if name == "latency" { 3 } else { 1 })?;
+    run::run(command.env(BENCH_KAFKA, kafka.bootstrap_servers()))
 }
 
 fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {

@@ -49,7 +49,7 @@ impl Steps {
         self.step("build tests", || {
             run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
         })?;
-        let kafka = self.step("kafka up", || TestKafka::start(BROKERS))?;
+        let kafka = self.step("kafka up", || OwnKafka::start("test", BROKERS))?;
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         tests.env("HOOKSTREAM_TEST_BIN", services);
@@ -119,13 +119,14 @@ fn build_services() -> anyhow::Result<PathBuf> {
 
 /// A cluster that goes away with this process: on success, on failure, and when it is interrupted.
 #[derive(Debug)]
-struct TestKafka {
+pub struct OwnKafka {
     cluster: Cluster,
 }
 
-impl TestKafka {
-    fn start(brokers: usize) -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("hookstream-test-{}", std::process::id()));
+impl OwnKafka {
+    /// Starts it; `purpose` is in its directory's name.
+    pub fn start(purpose: &str, brokers: usize) -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("hookstream-{purpose}-{}", std::process::id()));
         let cluster = Cluster::create(&dir, &Spec { ports: free_ports(brokers)? })?;
         let interrupted = cluster.clone();
         ctrlc::set_handler(move || {
@@ -139,9 +140,13 @@ impl TestKafka {
         println!("    {}, logs in {}", kafka.cluster.bootstrap_servers(), dir.display());
         Ok(kafka)
     }
+
+    pub fn bootstrap_servers(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
 }
 
-impl Drop for TestKafka {
+impl Drop for OwnKafka {
     fn drop(&mut self) {
         end(&self.cluster);
     }
@@ -149,7 +154,7 @@ impl Drop for TestKafka {
 
 fn end(cluster: &Cluster) {
     if let Err(error) = cluster.stop().and_then(|_| cluster.delete()) {
-        eprintln!("warning: the tests' kafka is left behind: {error:#}");
+        eprintln!("warning: the kafka that was started for this is left behind: {error:#}");
     }
 }
 
