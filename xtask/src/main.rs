@@ -47,6 +47,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Prove under load what is promised: hundred-thousand, kills, backlog; on a Kafka of its own
+    Prove {
+        /// Its name and its options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
     /// Run the simulation over many seeds, or one seed again
     Sim {
         /// How many seeds
@@ -104,6 +110,7 @@ fn main() -> ExitCode {
         Chore::Test { quick } => test::test(quick),
         Chore::Tidy => tidy::tidy(),
         Chore::Bench { name, args } => bench(name.as_deref(), &args),
+        Chore::Prove { args } => prove(&args),
         Chore::Sim { seeds, seed } => sim(seeds, seed),
     };
     match result {
@@ -232,6 +239,36 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
     }
     let kafka = OwnKafka::start("bench", if name == "latency" { 3 } else { 1 })?;
     run::run(command.env(BENCH_KAFKA, kafka.bootstrap_servers()))
+}
+
+fn prove(args: &[String]) -> anyhow::Result<()> {
+    let services = test::build_services(test::Profile::Release)?;
+    let mut build = run::cargo();
+    run::run(build.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "hookstream-e2e",
+        "--bin",
+        "prove",
+    ]))?;
+    let kafka = OwnKafka::start("prove", test::BROKERS)?;
+    let mut proof = run::cargo();
+    proof.args([
+        "run",
+        "--release",
+        "--quiet",
+        "--locked",
+        "--package",
+        "hookstream-e2e",
+        "--bin",
+        "prove",
+        "--",
+    ]);
+    proof.args(args).env("HOOKSTREAM_TEST_BIN", services);
+    kafka.name_to(&mut proof);
+    run::run(&mut proof)
 }
 
 fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {

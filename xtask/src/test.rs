@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -13,7 +14,7 @@ use crate::run::Counts;
 use crate::{run, tidy};
 
 /// Brokers of the tests' own cluster: enough that one can die and writes to all replicas still count.
-const BROKERS: usize = 3;
+pub(crate) const BROKERS: usize = 3;
 /// Packages, each with the program of its name, that the end-to-end tests run.
 const PROGRAMS: &[&str] = &["hookstream", "hookstream-ingester", "hookstream-fanout", "hookstream-sender"];
 
@@ -45,7 +46,7 @@ impl Steps {
             self.counts = counts;
             return result;
         }
-        let services = self.step("build services", build_services)?;
+        let services = self.step("build services", || build_services(Profile::Debug))?;
         self.step("build tests", || {
             run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
         })?;
@@ -53,8 +54,7 @@ impl Steps {
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         tests.env("HOOKSTREAM_TEST_BIN", services);
-        tests.env("HOOKSTREAM_TEST_KAFKA", kafka.cluster.bootstrap_servers());
-        tests.env("HOOKSTREAM_TEST_KAFKA_DIR", kafka.cluster.dir());
+        kafka.name_to(&mut tests);
         let mut counts = Counts::default();
         let result = self.step("tests", || run::run_tests(&mut tests, &mut counts));
         self.counts = counts;
@@ -90,22 +90,36 @@ impl Steps {
 fn without_kafka(counts: &mut Counts) -> anyhow::Result<()> {
     let tests = ["test", "--workspace", "--locked", "--no-fail-fast", "--exclude", "hookstream-e2e"];
     run::run_tests(run::cargo().args(tests).args(["--lib", "--bins"]), counts)?;
-    run::run_tests(run::cargo().args(tests).args(["--exclude", "hookstream-log", "--test", "*"]), counts)
+    let with_kafka = ["--exclude", "hookstream-log", "--exclude", "hookstream-config"];
+    run::run_tests(run::cargo().args(tests).args(with_kafka).args(["--test", "*"]), counts)
+}
+
+/// How programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
 }
 
 /// Builds the programs as they are shipped, and puts them where the building of tests does not replace them.
 ///
 /// Built together with the tests they would have the features that tests ask for: faults on purpose among them.
-fn build_services() -> anyhow::Result<PathBuf> {
+pub(crate) fn build_services(profile: Profile) -> anyhow::Result<PathBuf> {
     let mut build = run::cargo();
     build.args(["build", "--locked", "--bins"]);
+    if profile == Profile::Release {
+        build.arg("--release");
+    }
     build.args(PROGRAMS.iter().flat_map(|program| ["--package", program]));
     // With it, foreign crates have the features that they have in the whole workspace, and OpenSSL and librdkafka are
     // compiled once instead of twice.
     build.args(["--package", "xtask"]);
     run::run(&mut build)?;
     let metadata = MetadataCommand::new().no_deps().exec().context("`cargo metadata` failed")?;
-    let built = metadata.target_directory.join("debug");
+    let built = metadata.target_directory.join(match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    });
     let services = built.join("services");
     fs::create_dir_all(&services).with_context(|| format!("`{services}` could not be made"))?;
     for program in PROGRAMS {
@@ -143,6 +157,12 @@ impl OwnKafka {
 
     pub fn bootstrap_servers(&self) -> String {
         self.cluster.bootstrap_servers()
+    }
+
+    /// Tells a command where it is.
+    pub(crate) fn name_to(&self, command: &mut Command) {
+        command.env("HOOKSTREAM_TEST_KAFKA", self.cluster.bootstrap_servers());
+        command.env("HOOKSTREAM_TEST_KAFKA_DIR", self.cluster.dir());
     }
 }
 

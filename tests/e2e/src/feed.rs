@@ -13,8 +13,7 @@ use crate::kafka::{Kafka, Message};
 const TICK: Duration = Duration::from_millis(20);
 
 /// The headers of CloudEvents in structured mode.
-pub(crate) const CLOUDEVENTS: &[(&str, &str)] =
-    &[("content-type", "application/cloudevents+json; charset=UTF-8")];
+pub const CLOUDEVENTS: &[(&str, &str)] = &[("content-type", "application/cloudevents+json; charset=UTF-8")];
 
 /// The CloudEvent of this type and with this number as its id.
 pub(crate) fn cloudevent(event_type: &str, n: usize) -> Message {
@@ -37,10 +36,21 @@ impl Feed {
     /// Produces events of type `order.created`, numbered from 0, until it is told to finish.
     #[must_use]
     pub fn start(kafka: &Kafka, topic: &str, per_second: usize) -> Self {
+        Self::of(kafka, topic, per_second, |n| cloudevent("order.created", n))
+    }
+
+    /// Produces the events that `make` makes of their numbers, from 0, until it is told to finish.
+    #[must_use]
+    pub fn of(
+        kafka: &Kafka,
+        topic: &str,
+        per_second: usize,
+        make: impl Fn(usize) -> Message + Send + 'static,
+    ) -> Self {
         let (kcat, stdin) = kafka.producer(topic, CLOUDEVENTS);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let writer = std::thread::spawn(move || write(stdin, per_second, &stopped));
+        let writer = std::thread::spawn(move || write(stdin, per_second, &make, &stopped));
         Self { stop, writer: Some(writer), kcat }
     }
 
@@ -67,7 +77,12 @@ impl Drop for Feed {
     }
 }
 
-fn write(mut stdin: ChildStdin, per_second: usize, stop: &AtomicBool) -> usize {
+fn write(
+    mut stdin: ChildStdin,
+    per_second: usize,
+    make: &dyn Fn(usize) -> Message,
+    stop: &AtomicBool,
+) -> usize {
     let started = Instant::now();
     let mut written = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -75,7 +90,7 @@ fn write(mut stdin: ChildStdin, per_second: usize, stop: &AtomicBool) -> usize {
             usize::try_from(started.elapsed().as_millis()).expect("a test is short") * per_second / 1000;
         let mut lines = String::new();
         for n in written..due {
-            lines.push_str(&cloudevent("order.created", n).line());
+            lines.push_str(&make(n).line());
         }
         written = due;
         stdin.write_all(lines.as_bytes()).expect("kcat reads its input");

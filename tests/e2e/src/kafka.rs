@@ -1,6 +1,6 @@
 //! The Kafka that tests share, through clients that are not ours.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -194,14 +194,97 @@ impl Kafka {
         std::fs::remove_file(&file).ok();
     }
 
+    /// Produces any number of messages, which are made while they are sent.
+    ///
+    /// # Panics
+    /// If kcat fails.
+    pub fn produce_all(
+        &self,
+        topic: &str,
+        headers: &[(&str, &str)],
+        messages: impl Iterator<Item = Message>,
+    ) {
+        let (mut kcat, stdin) = self.producer(topic, headers);
+        let mut stdin = std::io::BufWriter::with_capacity(1 << 20, stdin);
+        for message in messages {
+            stdin.write_all(message.line().as_bytes()).expect("kcat reads its input");
+        }
+        // Its input ends, so it ends when all is acknowledged.
+        drop(stdin.into_inner().expect("kcat reads its input"));
+        let status = kcat.wait().expect("a child can be waited for");
+        assert!(status.success(), "kcat failed ({status})");
+    }
+
     /// Everything in a topic.
     #[must_use]
     pub fn read(&self, topic: &str) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.scan(topic, None, |record| records.push(record));
+        records
+    }
+
+    /// Shows each record of a topic, or of one partition from an offset on, without keeping them.
+    ///
+    /// # Panics
+    /// If kcat fails.
+    pub fn scan(&self, topic: &str, from: Option<(usize, i64)>, mut see: impl FnMut(Record)) {
         let mut command = self.kcat();
-        command.args(["-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J"]);
+        command.args(["-C", "-t", topic, "-e", "-q", "-J"]);
+        match from {
+            Some((partition, offset)) => {
+                command.args(["-p", &partition.to_string(), "-o", &offset.to_string()]);
+            }
+            None => {
+                command.args(["-o", "beginning"]);
+            }
+        }
+        let mut kcat = command.stdout(Stdio::piped()).spawn().expect("kcat was there when the tests began");
+        let stdout = kcat.stdout.take().expect("it is piped");
+        for line in std::io::BufReader::with_capacity(1 << 20, stdout).split(b'\n') {
+            let line = line.expect("kcat's output can be read");
+            see(record(&String::from_utf8_lossy(&line)));
+        }
+        let status = kcat.wait().expect("a child can be waited for");
+        assert!(status.success(), "kcat failed ({status})");
+    }
+
+    /// The next offset of each partition: how many records were ever written to it.
+    ///
+    /// # Panics
+    /// If the topic is not there.
+    #[must_use]
+    pub fn end_offsets(&self, topic: &str) -> Vec<i64> {
+        let partitions = self.partitions(topic);
+        let mut command = self.kcat();
+        command.arg("-Q");
+        for partition in 0..partitions {
+            command.args(["-t", &format!("{topic}:{partition}:-1")]);
+        }
         let output = run(command, Vec::new());
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.lines().map(record).collect()
+        let mut offsets = vec![0; partitions];
+        // `topic [3] offset 17`
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let (at, offset) = line.rsplit_once("] offset ").unwrap_or_else(|| panic!("kcat says: {line}"));
+            let at = at
+                .rsplit_once('[')
+                .and_then(|(_, at)| at.parse::<usize>().ok())
+                .expect("kcat names the partition");
+            offsets[at] = offset.trim().parse().expect("kcat prints an offset");
+        }
+        offsets
+    }
+
+    /// What a group has committed for each partition of a topic; 0 where it has committed nothing.
+    #[must_use]
+    pub fn committed(&self, group: &str, topic: &str) -> Vec<i64> {
+        let partitions = i32::try_from(self.partitions(topic)).expect("a topic has few partitions");
+        self.ask(|broker| protocol::committed(broker, group, topic, partitions))
+    }
+
+    fn partitions(&self, topic: &str) -> usize {
+        let topics = self.ask(protocol::metadata).topics;
+        let found = topics.iter().find(|other| other.name == topic);
+        found.unwrap_or_else(|| panic!("there is no topic `{topic}`")).leaders.len()
     }
 
     fn kcat(&self) -> Command {

@@ -22,7 +22,7 @@ mod stack;
 mod wait;
 
 pub use config::{Config, Webhook};
-pub use feed::Feed;
+pub use feed::{CLOUDEVENTS, Feed};
 pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver};
 pub use http::Metrics;
 pub use kafka::{Kafka, Message, Record};

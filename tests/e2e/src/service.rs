@@ -164,6 +164,36 @@ impl Service {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// The most memory that it has had resident so far, in bytes.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("no `{path}`: {error}"));
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib =
+            peak.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("{} has ended", self.name)) * 1024
+    }
+
+    /// The processor time that it has had so far.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        // Linux counts in hundredths of a second, whatever the kernel's own tick is.
+        const TICK: Duration = Duration::from_millis(10);
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("no `{path}`: {error}"));
+        // After the name, which may hold anything, come the state and then numbers.
+        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
+        let ticks = fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok());
+        TICK * ticks.sum()
+    }
+
     /// SIGSTOP: it stands still and knows nothing of it.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);

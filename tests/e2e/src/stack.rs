@@ -31,6 +31,7 @@ enum Peace {
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub partitions: u32,
+    pub retry_partitions: u32,
     pub retry_ladder: &'static str,
     /// The test breaks brokers, so it runs alone.
     pub breaks_brokers: bool,
@@ -38,7 +39,7 @@ pub struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { partitions: 4, retry_ladder: "200ms,1s,5s", breaks_brokers: false }
+        Self { partitions: 4, retry_partitions: 2, retry_ladder: "200ms,1s,5s", breaks_brokers: false }
     }
 }
 
@@ -129,7 +130,7 @@ impl Stack {
             ("KAFKA__BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers.as_str()),
             ("KAFKA__NAMESPACE", &self.namespace),
             ("TOPICS__PARTITIONS", &self.shape.partitions.to_string()),
-            ("TOPICS__RETRY_PARTITIONS", "2"),
+            ("TOPICS__RETRY_PARTITIONS", &self.shape.retry_partitions.to_string()),
             ("TOPICS__REPLICATION_FACTOR", &replicas.to_string()),
             ("TOPICS__MIN_INSYNC_REPLICAS", if replicas > 2 { "2" } else { "1" }),
             ("TOPICS__RETRY_LADDER", self.shape.retry_ladder),

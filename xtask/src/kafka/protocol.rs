@@ -15,6 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 const METADATA: (i16, i16) = (3, 4);
+const OFFSET_FETCH: (i16, i16) = (9, 1);
 const CREATE_TOPICS: (i16, i16) = (19, 4);
 const DELETE_TOPICS: (i16, i16) = (20, 3);
 
@@ -134,6 +135,36 @@ pub fn delete_topics(broker: SocketAddr, topics: &[&str]) -> anyhow::Result<()> 
         Ok(())
     })?;
     Ok(())
+}
+
+/// What a group has committed for each partition of a topic, 0 where nothing: only its coordinator knows.
+///
+/// # Errors
+/// If the broker does not answer, or is not the group's coordinator.
+pub fn committed(broker: SocketAddr, group: &str, topic: &str, partitions: i32) -> anyhow::Result<Vec<i64>> {
+    let mut body = Writer::default();
+    body.string(group);
+    let indexes: Vec<i32> = (0..partitions).collect();
+    body.array(&[topic], |body, topic| {
+        body.string(topic);
+        body.array(&indexes, |body, index| body.i32(*index));
+    });
+    let answer = ask(broker, OFFSET_FETCH, &body.0)?;
+    let mut answer = Reader(&answer);
+    let topics = answer.array(|answer| {
+        answer.string()?; // its name
+        answer.array(|answer| {
+            let index = answer.i32()?;
+            let offset = i64::from_be_bytes(answer.fixed()?);
+            answer.string()?; // metadata
+            let code = answer.i16()?;
+            ensure!(code == 0, "group `{group}`, `{topic}` [{index}]: error {code}");
+            Ok((index, offset.max(0)))
+        })
+    })?;
+    let mut offsets: Vec<(i32, i64)> = topics.into_iter().flatten().collect();
+    offsets.sort_unstable();
+    Ok(offsets.into_iter().map(|(_, offset)| offset).collect())
 }
 
 /// One request on a connection of its own, and its answer without the header.
