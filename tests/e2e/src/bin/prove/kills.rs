@@ -285,7 +285,7 @@ fn broker(options: &Options, report: &mut Report) {
     let name = "kill -9 of a broker";
     let stack = Stack::shaped("broker", Shape { breaks_brokers: true, ..Shape::default() });
     let nodes = stack.kafka.nodes();
-    let mut load = Load::start(&stack, options.events_per_second);
+    let load = Load::start(&stack, options.events_per_second);
     load.wait_under_way();
     let Some(node) = nodes.get(1) else {
         report.claim(name, "needs the cluster of `cargo xtask prove`", false);
