@@ -24,8 +24,8 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 const UNKNOWN_THROUGHPUT: f64 = 100.0;
 /// A rate's burst: what may go out at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
-/// Half-life of the throughput estimate.
-const THROUGHPUT_WINDOW: Duration = Duration::from_secs(10);
+/// Requests that the estimate of their time remembers: at twice as many all are halved.
+const REMEMBERED: f64 = 64.0;
 
 /// What a webhook allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,7 +50,7 @@ pub struct Lane {
     next_start: Mono,
     /// The first slot that nobody has reserved.
     next_free: Mono,
-    throughput: Throughput,
+    service: ServiceTime,
 }
 
 /// Where a job goes.
@@ -99,7 +99,7 @@ impl Lane {
             next_decrease: now,
             next_start: now,
             next_free: now,
-            throughput: Throughput::new(now),
+            service: ServiceTime::new(now),
         }
     }
 
@@ -176,9 +176,13 @@ impl Lane {
         Admission::Deferred { after: slot.since(now), reason }
     }
 
-    /// Deliveries per second to be expected: what the endpoint took lately, at most what is allowed.
+    /// Deliveries per second to be expected: what the endpoint could take, at most what is allowed.
+    ///
+    /// What it took lately says nothing when there was little to deliver, and slots reserved at that pace would keep
+    /// it there.
     fn expected_rate(&self, now: Mono) -> f64 {
-        let learned = self.throughput.per_second(now).unwrap_or(UNKNOWN_THROUGHPUT).max(MIN_RATE);
+        let each = self.service.seconds_each(self.in_flight, now);
+        let learned = each.map_or(UNKNOWN_THROUGHPUT, |each| self.limit / each).max(MIN_RATE);
         self.allowance.rate.map_or(learned, |rate| rate.max(MIN_RATE))
     }
 
@@ -203,6 +207,7 @@ impl Lane {
     /// The job at the head of the queue starts.
     pub fn on_start(&mut self, now: Mono) {
         self.queue.pop_front();
+        self.service.pass(self.in_flight, now);
         self.in_flight += 1;
         self.breaker.on_start();
         if let Some(rate) = self.allowance.rate {
@@ -222,11 +227,12 @@ impl Lane {
     /// A request ended, or was cut. Returns whether the breaker opened with this.
     pub fn on_end(&mut self, signal: Signal, now: Mono) -> bool {
         let was_full = f64::from(self.in_flight) + 1.0 > self.limit;
+        self.service.pass(self.in_flight, now);
         self.in_flight = self.in_flight.saturating_sub(1);
         match signal {
             Signal::Good | Signal::Neutral => {
                 self.breaker.on_success();
-                self.throughput.count(now);
+                self.service.count();
                 if was_full {
                     self.limit =
                         (self.limit + 1.0 / self.limit).min(f64::from(self.allowance.concurrency.max(1)));
@@ -285,35 +291,40 @@ pub struct DeferRules {
     pub longest: Duration,
 }
 
-/// Deliveries per second over the last seconds.
+/// How long an endpoint works on one delivery, by Little's law: the time of all requests by those that were served.
 #[derive(Clone, Debug)]
-struct Throughput {
-    since: Mono,
-    count: f64,
-    counted: bool,
+struct ServiceTime {
+    /// Up to here the requests' time is counted.
+    until: Mono,
+    /// Seconds of all requests together.
+    busy: f64,
+    served: f64,
 }
 
-impl Throughput {
+impl ServiceTime {
     fn new(now: Mono) -> Self {
-        Self { since: now, count: 0.0, counted: false }
+        Self { until: now, busy: 0.0, served: 0.0 }
     }
 
-    fn count(&mut self, now: Mono) {
-        self.counted = true;
-        self.count += 1.0;
-        // Halving both keeps the ratio and lets old seconds fade.
-        if now.since(self.since) > THROUGHPUT_WINDOW {
-            let half = u64::try_from(THROUGHPUT_WINDOW.as_micros() / 2).unwrap_or(0);
-            let elapsed = now.since(self.since).as_secs_f64();
-            let kept = (THROUGHPUT_WINDOW.as_secs_f64() / 2.0) / elapsed;
-            self.count *= kept;
-            self.since = Mono(now.0.saturating_sub(half));
+    /// Time has gone by with this many requests in flight.
+    fn pass(&mut self, in_flight: u32, now: Mono) {
+        self.busy += f64::from(in_flight) * now.since(self.until).as_secs_f64();
+        self.until = self.until.max(now);
+    }
+
+    fn count(&mut self) {
+        self.served += 1.0;
+        // Halving both keeps the ratio and lets old requests fade.
+        if self.served > 2.0 * REMEMBERED {
+            self.served /= 2.0;
+            self.busy /= 2.0;
         }
     }
 
-    fn per_second(&self, now: Mono) -> Option<f64> {
-        let elapsed = now.since(self.since).as_secs_f64().min(THROUGHPUT_WINDOW.as_secs_f64());
-        (self.counted && elapsed > 0.1).then(|| self.count / elapsed)
+    /// None while nothing is known.
+    fn seconds_each(&self, in_flight: u32, now: Mono) -> Option<f64> {
+        let busy = self.busy + f64::from(in_flight) * now.since(self.until).as_secs_f64();
+        (self.served > 0.0 && busy > 0.0).then(|| busy / self.served)
     }
 }
 
@@ -361,6 +372,35 @@ mod tests {
             }
         }
         assert!((25..=35).contains(&started), "{started}");
+    }
+
+    #[test]
+    fn an_endpoint_that_had_little_to_do_is_not_taken_to_be_slow() {
+        let mut lane = lane(16, None);
+        for second in 0..60 {
+            let now = at(second * 1_000);
+            assert_eq!(admit(&mut lane, 0, now), Admission::Queued);
+            lane.on_start(now);
+            lane.on_end(Signal::Good, at(second * 1_000 + 50));
+        }
+        let now = at(60_000);
+        let last = (0..1_000).map(|job| admit(&mut lane, job, now)).last();
+        let Some(Admission::Deferred { after, .. }) = last else { panic!("deferred") };
+        // Eight at a time, 50 ms each: 160 a second.
+        assert!((10..12).contains(&after.as_secs()), "{after:?}");
+    }
+
+    #[test]
+    fn slots_follow_what_a_slow_endpoint_takes() {
+        let mut lane = lane(1, None);
+        for second in 0..30 {
+            admit(&mut lane, 0, at(second * 1_000));
+            lane.on_start(at(second * 1_000));
+            lane.on_end(Signal::Good, at(second * 1_000 + 1_000));
+        }
+        let last = (0..100).map(|job| admit(&mut lane, job, at(30_000))).last();
+        let Some(Admission::Deferred { after, .. }) = last else { panic!("deferred") };
+        assert!((80..100).contains(&after.as_secs()), "one a second: {after:?}");
     }
 
     #[test]
