@@ -76,7 +76,8 @@ pub(crate) fn prove(options: &Options, report: &mut Report) {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    let after = good_after.map_or("not in time".to_owned(), |after| format!("{:.1}", after.as_secs_f64()));
+    let after =
+        good_after.map_or_else(|| "not in time".to_owned(), |after| format!("{:.1}", after.as_secs_f64()));
     report.fact("seconds until the good endpoint had all", after);
     for (role, service) in Role::ALL.into_iter().zip(&services) {
         let mib = service.peak_memory() / 1024 / 1024;
