@@ -111,9 +111,8 @@ fn stage(
     let (topic, partitions) = (stack.topic(topic), stack.partitions());
     let patience = Duration::from_secs(180);
     let service = stack.start(service, settings)?;
-    let started = watch
-        .wait_for(&topic, partitions, before + count / 10, patience)
-        .with_context(|| service.said())?;
+    let started =
+        watch.wait_for(&topic, partitions, before + count / 10, patience).with_context(|| service.said())?;
     let (already, cpu) = (watch.end(&topic, partitions)? - before, cpu::of_process(service.pid())?);
     let ended = watch.wait_for(&topic, partitions, before + count, patience)?;
     let cpu = cpu::of_process(service.pid())? - cpu;
