@@ -54,6 +54,8 @@ impl Load {
             .set("bootstrap.servers", bootstrap_servers)
             .set("enable.idempotence", "true")
             .set("linger.ms", linger.as_millis().to_string())
+            // Topics bound a batch, not a record.
+            .set("batch.size", "262144")
             .set("compression.type", "lz4")
             .create_with_context(failures.clone())?;
         Ok(Self { producer, failures })

@@ -99,7 +99,7 @@ impl Stack {
             replication_factor: self.replicas,
             min_insync_replicas: if self.replicas > 2 { 2 } else { 1 },
             cleanup: Cleanup::Delete(None),
-            log_append_time: false,
+            log_append_time: true,
             max_message_bytes: 1_048_576,
             extra: Vec::new(),
         };
