@@ -62,6 +62,10 @@ impl Books {
     /// Takes down a request, and what it is answered.
     pub(crate) fn note(&self, webhook: usize, arrived: &Arrived, answer: impl Into<Behaviour>) -> Behaviour {
         #[derive(Deserialize)]
+        struct Body {
+            data: Data,
+        }
+        #[derive(Deserialize)]
         struct Data {
             n: usize,
             at: i64,
@@ -70,7 +74,7 @@ impl Books {
         let good = matches!(&answer, Behaviour::Answer(Answer { status: 200..=299, .. }));
         let at_us = now_us();
         let mut inner = self.lock();
-        let Ok(data) = serde_json::from_slice::<Data>(&arrived.body) else {
+        let Ok(Body { data }) = serde_json::from_slice(&arrived.body) else {
             inner.strange += 1;
             return answer;
         };
