@@ -33,6 +33,14 @@ pub enum Mutant {
     AnotherDue,
     /// Believes the ledger whoever wrote it.
     FencedOwnerHonoured,
+    /// The pipe commits all that it has seen.
+    PipeCommitEarly,
+    /// Fan-out matches with the view there is, not with the one the event asks for.
+    FanoutStaleView,
+    /// The pipe takes an output that failed for one that is in the log.
+    FailureIsSuccess,
+    /// The pipe commits without waiting for the evidence.
+    EvidenceNotAwaited,
 }
 
 impl Mutant {
@@ -51,6 +59,10 @@ impl Mutant {
         Self::NoLease,
         Self::AnotherDue,
         Self::FencedOwnerHonoured,
+        Self::PipeCommitEarly,
+        Self::FanoutStaleView,
+        Self::FailureIsSuccess,
+        Self::EvidenceNotAwaited,
     ];
 }
 

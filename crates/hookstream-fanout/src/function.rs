@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hookstream_core::config::{View, Webhook};
 use hookstream_core::job::JobState;
+use hookstream_core::mutant::{Mutant, on};
 use hookstream_log::pipe::{Applied, Function, Outputs, Place};
 use hookstream_log::{Full, Input, OutRecord, RecordRef};
 use hookstream_types::limits::MAX_RECORD_BYTES;
@@ -150,7 +151,7 @@ impl Function for Match {
                 return Ok(Applied::Done);
             }
         };
-        if !self.parts.view.reaches(config) {
+        if !self.parts.view.reaches(config) && !on(Mutant::FanoutStaleView) {
             return Ok(Applied::Wait);
         }
         let mut rest = match cursor.take() {

@@ -7,6 +7,8 @@
 
 pub mod admin;
 mod client;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 mod error;
 pub mod fenced;
 pub mod kafka;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::frontier::Frontier;
+use hookstream_core::mutant::{Mutant, on};
 use hookstream_types::{Mono, Offset, Partition};
 
 pub use self::shell::{Driver, Panicked, Signals};
@@ -237,7 +238,7 @@ impl InputState {
 
     /// What the next commit covers, if there is anything to commit.
     fn next_commit(&self) -> Option<Offset> {
-        let base = self.frontier.base();
+        let base = if on(Mutant::PipeCommitEarly) { self.frontier.seen() } else { self.frontier.base() };
         (base > self.committed).then(|| base.min(Offset(self.committed.0.saturating_add(self.span))))
     }
 
@@ -405,6 +406,7 @@ impl<L: Log, F: Function> Pipe<L, F> {
         entry.unacknowledged -= 1;
         match result {
             Ok(()) => self.stats.produced += 1,
+            Err(_) if on(Mutant::FailureIsSuccess) => {}
             Err(error) => {
                 match error {
                     ProduceError::Unknown => self.stats.unknown += 1,
@@ -518,7 +520,7 @@ impl<L: Log, F: Function> Pipe<L, F> {
         let mut outputs = Outputs { log: &mut self.log, token: self.slab.token(idx), produced: 0 };
         let result = self.function.before_commit(&state.place, state.committed, end, &mut outputs);
         let produced = outputs.produced;
-        if produced == 0 {
+        if produced == 0 || on(Mutant::EvidenceNotAwaited) {
             self.slab.free(idx);
             if result.is_ok() {
                 self.commit(at, end);

@@ -6,8 +6,8 @@ use hookstream_log::fenced::{FencedWriter, Outcome};
 use hookstream_log::{Ended, Log, OutRecord, ReadFrom};
 use hookstream_types::{Offset, Partition};
 
-use crate::driver::{Bench, Driver, until};
 use crate::kafka::{Kafka, unique};
+use hookstream_log::contract::{Bench, Driver, until};
 
 const CLAIM: Duration = Duration::from_secs(30);
 

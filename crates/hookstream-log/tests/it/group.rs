@@ -6,8 +6,8 @@ use hookstream_log::kafka::GroupSpec;
 use hookstream_log::{Log, LogEvent, Lost, OutRecord};
 use hookstream_types::{Offset, Partition};
 
-use crate::driver::{Bench, Driver, until};
 use crate::kafka::{Kafka, Member, topic_spec, unique};
+use hookstream_log::contract::{Bench, Driver, until};
 
 #[test]
 fn a_partition_belongs_to_the_core_of_its_number() {

@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use crate::driver::Bench;
+use hookstream_log::contract::Bench;
 
 pub fn settings() -> KafkaSettings {
     let bootstrap_servers = std::env::var("HOOKSTREAM_TEST_KAFKA")

@@ -10,8 +10,8 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use crate::driver::Driver;
 use crate::kafka::clock;
+use hookstream_log::contract::Driver;
 
 struct Mock {
     cluster: MockCluster<'static, DefaultProducerContext>,

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod admin;
-mod contract;
-mod driver;
 mod fenced;
 mod group;
 mod kafka;
 mod lease;
 mod tail;
+
+mod contract {
+    hookstream_log::contract_suite!(crate::kafka::Kafka::new());
+}

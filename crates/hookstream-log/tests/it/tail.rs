@@ -8,8 +8,8 @@ use hookstream_log::tail::Tail;
 use hookstream_log::{Log, OutRecord};
 use hookstream_types::{Offset, Partition};
 
-use crate::driver::{Bench, Driver, until};
 use crate::kafka::{Kafka, unique};
+use hookstream_log::contract::{Bench, Driver, until};
 
 #[test]
 fn a_tail_sees_what_is_committed_and_knows_where_it_is() {

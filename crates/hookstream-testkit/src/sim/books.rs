@@ -3,16 +3,21 @@
 //! They know the log and nothing of the stages' insides: a decision counts when it stands in `attempts` and no
 //! other owner's record stands between its owner's and it.
 
+mod intake;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hookstream_core::config::Webhook;
 use hookstream_core::decision::{Decision, Verdict};
 use hookstream_core::job::Job;
 use hookstream_core::ledger::Entry;
 use hookstream_types::{DeliveryId, Generation, Offset, OwnerId, UnixMillis};
 use hookstream_wire::{Topics, attempt, job};
 
-use super::cluster::{Life, MS, PartitionLog, TopicPartition};
+pub(super) use self::intake::Expected;
+use self::intake::Intake;
+use super::cluster::{Life, MS, PartitionLog, Record, TopicPartition};
 
 /// Something that may never happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +63,10 @@ pub(super) struct Books {
     /// No faults: then lateness and duplicates are violations too.
     calm: bool,
     seq: u64,
+    intake: Intake,
+    /// What fan-out made.
     jobs: BTreeSet<DeliveryId>,
+    ended: BTreeSet<DeliveryId>,
     ledgers: BTreeMap<i32, Ledger>,
     valid: BTreeMap<Turn, Valid>,
     places: BTreeMap<Turn, Vec<Place>>,
@@ -72,13 +80,21 @@ pub(super) struct Books {
 }
 
 impl Books {
-    pub(super) fn new(topics: Arc<Topics>, rungs_ms: Vec<i64>, calm: bool) -> Self {
+    /// `webhooks[n]` exists from config offset n + 1 on.
+    pub(super) fn new(
+        topics: Arc<Topics>,
+        rungs_ms: Vec<i64>,
+        calm: bool,
+        webhooks: Vec<Arc<Webhook>>,
+    ) -> Self {
         Self {
+            intake: Intake::new(Arc::clone(&topics), webhooks),
             topics,
             rungs_ms,
             calm,
             seq: 0,
             jobs: BTreeSet::new(),
+            ended: BTreeSet::new(),
             ledgers: BTreeMap::new(),
             valid: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -92,8 +108,9 @@ impl Books {
         }
     }
 
-    pub(super) fn expect(&mut self, job: &Job) {
-        self.jobs.insert(job.state.delivery);
+    /// What is to come of a source record.
+    pub(super) fn expect(&mut self, tp: &TopicPartition, offset: Offset, at: UnixMillis, expected: Expected) {
+        self.intake.expect(tp, offset, at, expected);
     }
 
     fn violation(&mut self, now: u64, what: String) {
@@ -106,15 +123,11 @@ impl Books {
 
     // === the log ===
 
-    pub(super) fn on_append(
-        &mut self,
-        tp: &TopicPartition,
-        offset: Offset,
-        at: UnixMillis,
-        value: &[u8],
-        now: u64,
-    ) {
+    pub(super) fn on_append(&mut self, tp: &TopicPartition, record: &Record, now: u64) {
         self.seq += 1;
+        let value = record.payload.value();
+        let problems = self.intake.on_append(tp, record);
+        self.violations_of(problems, now);
         if tp.0 == self.topics.attempts {
             match attempt::decode(value) {
                 Ok(entry) => self.on_entry(tp.1, entry, now),
@@ -126,7 +139,7 @@ impl Books {
             match job::decode_all(value) {
                 Ok(jobs) => {
                     for job in jobs {
-                        self.on_job(tp, offset, at, &job, now);
+                        self.on_job(tp, record, &job, now);
                     }
                 }
                 Err(error) => {
@@ -143,6 +156,12 @@ impl Books {
                     format!("{} is in dead-letter and was not decided dead", job.state.delivery),
                 );
             }
+        }
+    }
+
+    fn violations_of(&mut self, problems: Vec<String>, now: u64) {
+        for problem in problems {
+            self.violation(now, problem);
         }
     }
 
@@ -184,21 +203,21 @@ impl Books {
             }
             Some(_) => {}
             None => {
-                if decision.verdict.is_terminal() {
-                    let ended = self
-                        .valid
-                        .range((id, Generation::default())..=(id, LAST))
-                        .any(|(_, valid)| valid.verdict.is_terminal());
-                    if ended {
-                        self.violation(now, format!("{id} ended twice"));
-                    }
+                if decision.verdict.is_terminal() && !self.ended.insert(id) {
+                    self.violation(now, format!("{id} ended twice"));
                 }
                 self.valid.insert(turn, Valid { verdict: decision.verdict });
             }
         }
     }
 
-    fn on_job(&mut self, tp: &TopicPartition, offset: Offset, at: UnixMillis, job: &Job, now: u64) {
+    fn on_job(&mut self, tp: &TopicPartition, record: &Record, job: &Job, now: u64) {
+        let (offset, at) = (record.offset, record.at);
+        if job.state.generation == Generation::default() {
+            self.jobs.insert(job.state.delivery);
+            let problems = self.intake.on_job(tp, record, job);
+            self.violations_of(problems, now);
+        }
         let turn = turn(job);
         let id = job.state.delivery;
         let (seq, generation) = (self.seq, job.state.generation);
@@ -253,8 +272,13 @@ impl Books {
         if to < from {
             self.violation(now, format!("the commit of {tp:?} went back from {from} to {to}"));
         }
+        let problems = self.intake.on_commit(tp, from, to, log);
+        self.violations_of(problems, now);
+        if tp.0 != self.topics.deliveries && self.rung_of(&tp.0).is_none() {
+            return;
+        }
         for record in log.from(from).iter().take_while(|record| record.offset.0 < to) {
-            let Ok(jobs) = job::decode_all(&record.value) else { continue };
+            let Ok(jobs) = job::decode_all(record.payload.value()) else { continue };
             for job in jobs {
                 let fine = if tp.0 == self.topics.deliveries {
                     self.is_settled(tp, record.offset, &job)
@@ -356,21 +380,20 @@ impl Books {
 
     /// Jobs that have ended.
     pub(super) fn finished(&self) -> usize {
-        let ended: BTreeSet<DeliveryId> = self
-            .valid
-            .iter()
-            .filter(|(_, valid)| valid.verdict.is_terminal())
-            .map(|((id, _), _)| *id)
-            .collect();
-        self.jobs.iter().filter(|id| ended.contains(id)).count()
+        self.jobs.intersection(&self.ended).count()
     }
 
     pub(super) fn jobs(&self) -> usize {
         self.jobs.len()
     }
 
-    /// Jobs that were decided delivered although no endpoint ever said so.
+    /// Events and jobs that are missing, and jobs that were decided delivered although no endpoint ever said so.
     pub(super) fn check_end(&mut self, now: u64) {
+        // A run that a violation ended is not at its end.
+        if self.violations.is_empty() {
+            let problems = self.intake.at_the_end();
+            self.violations_of(problems, now);
+        }
         let ghosts: Vec<DeliveryId> = self
             .valid
             .iter()
@@ -384,13 +407,7 @@ impl Books {
 
     /// Jobs that have not ended.
     pub(super) fn unfinished(&self) -> Vec<DeliveryId> {
-        let ended: BTreeSet<DeliveryId> = self
-            .valid
-            .iter()
-            .filter(|(_, valid)| valid.verdict.is_terminal())
-            .map(|((id, _), _)| *id)
-            .collect();
-        self.jobs.iter().filter(|id| !ended.contains(id)).copied().collect()
+        self.jobs.difference(&self.ended).copied().collect()
     }
 }
 

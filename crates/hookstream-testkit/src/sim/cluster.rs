@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookstream_core::exchange::{Exchange, Failure, FailureKind, Response, Timings};
-use hookstream_log::{Ack, Input, LogEvent, Lost, ProduceError, Token};
+use hookstream_log::{Ack, Input, LogEvent, Lost, OutRecord, ProduceError, Token};
 use hookstream_sender::RequestKey;
 use hookstream_types::{DeliveryId, Generation, Mono, Offset, Partition, UnixMillis, limits};
 
@@ -30,13 +30,45 @@ const DRAIN: u64 = 12 * SECOND;
 /// The brokers' clock at the beginning.
 pub(super) const BROKER_EPOCH: i64 = 1_800_000_000_000;
 
+/// What a producer puts into a record.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Payload {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Payload {
+    pub(super) fn of(record: &OutRecord<'_>) -> Self {
+        let headers = record.headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec()));
+        Self {
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: headers.collect(),
+        }
+    }
+
+    /// The value; none is empty.
+    pub(super) fn value(&self) -> &[u8] {
+        self.value.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn headers(&self) -> Vec<(&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+    }
+
+    fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value().len() + headers
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) offset: Offset,
     pub(super) at: UnixMillis,
     pub(super) visible: u64,
-    pub(super) key: Vec<u8>,
-    pub(super) value: Vec<u8>,
+    pub(super) payload: Payload,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +98,8 @@ pub(super) struct InputState {
     pub(super) next: i64,
     pub(super) to: Option<i64>,
     pub(super) is_reader: bool,
+    /// The stage knows that it has it.
+    pub(super) known: bool,
     pub(super) ended: bool,
 }
 
@@ -78,6 +112,46 @@ pub(super) struct LogState {
     pub(super) last_contact: u64,
     /// When what was produced last to a partition lands: later records don't overtake it.
     pub(super) landing: BTreeMap<TopicPartition, u64>,
+    /// What is to be told to the coordinator when it is in sight again.
+    pending: BTreeMap<Input, Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    tp: TopicPartition,
+    commit: Option<(Offset, String)>,
+    release: bool,
+}
+
+/// What went wrong on purpose, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Processes that ended without a word.
+    pub crashes: u64,
+    /// Processes that were taken for dead and were not.
+    pub zombies: u64,
+    /// Records handed over once more in one assignment.
+    pub reread: u64,
+    /// Records whose producer was told that their outcome is unknown.
+    pub unknown: u64,
+    /// Of those, records that landed all the same.
+    pub landed_unknown: u64,
+    /// Acknowledgements that took a tenth of a second or more.
+    pub late_acks: u64,
+    /// Partitions given to another process.
+    pub handovers: u64,
+}
+
+impl std::ops::AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.crashes += other.crashes;
+        self.zombies += other.zombies;
+        self.reread += other.reread;
+        self.unknown += other.unknown;
+        self.landed_unknown += other.landed_unknown;
+        self.late_acks += other.late_acks;
+        self.handovers += other.handovers;
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +193,7 @@ pub(super) enum Event {
         log: LogId,
         token: Token,
         tp: TopicPartition,
-        record: (Vec<u8>, Vec<u8>),
+        payload: Payload,
         ack: Option<u64>,
         survives: bool,
     },
@@ -147,7 +221,7 @@ pub(super) enum Event {
 /// What the run does to the processes.
 #[derive(Debug, Clone)]
 pub(super) enum Script {
-    Inject { job: usize, again: bool },
+    Source { record: usize },
     Crash { slot: usize, down: u64 },
     Start { slot: usize },
     Pause { slot: usize, time: u64 },
@@ -156,7 +230,7 @@ pub(super) enum Script {
     Shuffle,
     Retention,
     ClockJump { slot: usize, by: i64 },
-    View { life: Life, version: usize },
+    View { life: Life, stage: usize, version: usize },
     Configure { version: usize },
     Heal,
 }
@@ -189,6 +263,7 @@ pub(super) struct Cluster {
     /// Lives that have something to do now.
     pub(super) woken: BTreeSet<Life>,
     pub(super) books: Books,
+    pub(super) faults: Faults,
     notes: Vec<(u64, String)>,
     /// The job that the next request is for.
     pub(super) starting: Option<(DeliveryId, Generation, hookstream_types::WebhookId)>,
@@ -218,6 +293,7 @@ impl Cluster {
             manners: BTreeMap::new(),
             woken: BTreeSet::new(),
             books,
+            faults: Faults::default(),
             notes: Vec::new(),
             starting: None,
         }
@@ -229,7 +305,7 @@ impl Cluster {
         let mut lines: Vec<(u64, String)> = Vec::new();
         for ((topic, partition), log) in &self.topics {
             for record in &log.records {
-                let text = String::from_utf8_lossy(&record.value);
+                let text = String::from_utf8_lossy(record.payload.value());
                 let short: String = text.lines().next().unwrap_or_default().chars().take(420).collect();
                 lines.push((
                     record.visible,
@@ -321,29 +397,33 @@ impl Cluster {
 
     // === records ===
 
-    pub(super) fn append(&mut self, tp: &TopicPartition, key: Vec<u8>, value: Vec<u8>) -> Ack {
+    pub(super) fn append(&mut self, tp: &TopicPartition, payload: Payload) -> Ack {
         let at = self.broker_now();
         let visible = self.now + self.rng.between(1, 10) * MS;
         let partition = self.topics.get_mut(tp).expect("the topic exists");
         let offset = Offset(partition.end());
-        partition.records.push(Rc::new(Record { offset, at, visible, key, value }));
-        let value = Rc::clone(partition.records.last().expect("just pushed"));
-        self.books.on_append(tp, offset, at, &value.value, self.now);
+        let record = Rc::new(Record { offset, at, visible, payload });
+        partition.records.push(Rc::clone(&record));
+        self.books.on_append(tp, &record, self.now);
         // Readers wake when it becomes visible.
         self.at(visible, Event::Visible);
         Ack { offset, appended_at: Some(at) }
     }
 
-    pub(super) fn produce(
-        &mut self,
-        log: LogId,
-        token: Token,
-        tp: TopicPartition,
-        key: Vec<u8>,
-        value: Vec<u8>,
-    ) {
+    pub(super) fn produce(&mut self, log: LogId, token: Token, tp: TopicPartition, payload: Payload) {
         /// Nothing lands later than this: the producer's message time-out is shorter than the lease.
         const LATEST: u64 = 3_500 * MS;
+        let refusal = if payload.size() > limits::MAX_RECORD_BYTES {
+            Some(ProduceError::TooLarge)
+        } else if !self.topics.contains_key(&tp) {
+            Some(ProduceError::Refused)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            let event = LogEvent::Produced { token, result: Err(error) };
+            return self.after(MS, Event::Tell { log, event });
+        }
         let life = self.logs[log].life;
         let (mut land, mut ack, mut lands) =
             (self.rng.between(500, 5 * MS), Some(self.rng.between(500, 5 * MS)), true);
@@ -373,63 +453,67 @@ impl Cluster {
             lands = false;
             ack = None;
         }
+        self.faults.late_acks += u64::from(ack.is_some_and(|ack| ack >= 100 * MS));
+        self.faults.landed_unknown += u64::from(lands && ack.is_none());
         if lands {
             self.logs[log].landing.insert(tp.clone(), time);
             let survives = self.rng.percent(50);
-            self.at(time, Event::Land { life, log, token, tp, record: (key, value), ack, survives });
+            self.at(time, Event::Land { life, log, token, tp, payload, ack, survives });
         }
         if ack.is_none() {
             self.after(4 * SECOND, Event::GiveUp { log, token });
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of the event")]
-    pub(super) fn land(
-        &mut self,
-        life: Life,
-        log: LogId,
-        token: Token,
-        tp: &TopicPartition,
-        record: (Vec<u8>, Vec<u8>),
-        ack: Option<u64>,
-        survives: bool,
-    ) {
-        if !self.lives[life].alive && !survives {
-            return;
+    /// Lets something happen; what the run's script says is handed back.
+    pub(super) fn handle(&mut self, event: Event) -> Option<Script> {
+        match event {
+            Event::Script(script) => return Some(script),
+            Event::Heartbeat => {
+                self.heartbeat();
+                self.woken.extend(0..self.lives.len());
+            }
+            Event::Visible => self.woken.extend(0..self.lives.len()),
+            Event::Land { life, log, token, tp, payload, ack, survives } => {
+                if !self.lives[life].alive && !survives {
+                    return None;
+                }
+                let landed = self.append(&tp, payload);
+                if let Some(delay) = ack {
+                    let event = LogEvent::Produced { token, result: Ok(landed) };
+                    self.after(delay, Event::Tell { log, event });
+                }
+            }
+            Event::GiveUp { log, token } => {
+                self.faults.unknown += 1;
+                self.tell(log, LogEvent::Produced { token, result: Err(ProduceError::Unknown) });
+            }
+            Event::Tell { log, event } => self.tell(log, event),
+            Event::Answer { life, key, id, result, retry_after, took } => {
+                self.answer(life, key, id, result, retry_after, took);
+            }
         }
-        let landed = self.append(tp, record.0, record.1);
-        if let Some(delay) = ack {
-            let event = LogEvent::Produced { token, result: Ok(landed) };
-            self.after(delay, Event::Tell { log, event });
-        }
-    }
-
-    pub(super) fn give_up(&mut self, log: LogId, token: Token) {
-        self.tell(log, LogEvent::Produced { token, result: Err(ProduceError::Unknown) });
+        None
     }
 
     /// Deletes what is old and not needed by the protocol any more (days of retention, in seconds).
-    pub(super) fn delete_old(&mut self, deliveries: &Arc<str>, attempts: &Arc<str>) {
+    pub(super) fn delete_old(&mut self, attempts: &Arc<str>) {
         let horizon = self.now.saturating_sub(150 * SECOND);
-        let notes: BTreeMap<i32, (i64, i64)> = self.groups[0]
-            .committed
-            .iter()
-            .filter_map(|((_, partition), (base, note))| {
-                let note: hookstream_core::ledger::CommitNote = serde_json::from_str(note).ok()?;
-                Some((*partition, (*base, note.ledger.0)))
-            })
-            .collect();
+        let mut keep_from: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+        for group in &self.groups {
+            for (tp, (base, note)) in &group.committed {
+                keep_from.insert(tp.clone(), *base);
+                if let Ok(note) = serde_json::from_str::<hookstream_core::ledger::CommitNote>(note) {
+                    keep_from.insert((Arc::clone(attempts), tp.1), note.ledger.0);
+                }
+            }
+        }
         for (tp, partition) in &mut self.topics {
-            let Some((base, ledger)) = notes.get(&tp.1).copied() else { continue };
-            let keep_from = match &tp.0 {
-                topic if topic == deliveries => base,
-                topic if topic == attempts => ledger,
-                _ => continue,
-            };
+            let Some(keep_from) = keep_from.get(tp) else { continue };
             let old = partition
                 .records
                 .iter()
-                .take_while(|record| record.visible < horizon && record.offset.0 < keep_from)
+                .take_while(|record| record.visible < horizon && record.offset.0 < *keep_from)
                 .count();
             partition.records.drain(..old);
             partition.start += i64::try_from(old).expect("few records");
@@ -437,6 +521,21 @@ impl Cluster {
     }
 
     // === the group ===
+
+    /// A process starts; its clocks are off by so much.
+    pub(super) fn begin_life(&mut self, mono_offset: u64, wall_offset: i64) -> Life {
+        self.lives.push(LifeState {
+            alive: true,
+            paused_until: 0,
+            unseen_until: 0,
+            leaving: false,
+            mono_offset,
+            wall_offset,
+            done: VecDeque::new(),
+            requests: BTreeMap::new(),
+        });
+        self.lives.len() - 1
+    }
 
     pub(super) fn join(&mut self, life: Life, group: usize) -> LogId {
         let id = self.logs.len();
@@ -447,6 +546,7 @@ impl Cluster {
             inputs: BTreeMap::new(),
             last_contact: self.now,
             landing: BTreeMap::new(),
+            pending: BTreeMap::new(),
         });
         self.groups[group].members.push(id);
         self.rebalance(group);
@@ -492,8 +592,17 @@ impl Cluster {
         let committed = self.groups[group].committed.get(&tp);
         let base = committed.map_or(start, |(offset, _)| (*offset).max(start));
         let metadata = committed.map(|(_, metadata)| metadata.clone());
+        self.faults.handovers += u64::from(committed.is_some());
         self.groups[group].owners.insert(tp.clone(), Ownership { log, input, revoked_by: None });
-        let state = InputState { tp: tp.clone(), base, next: base, to: None, is_reader: false, ended: false };
+        let state = InputState {
+            tp: tp.clone(),
+            base,
+            next: base,
+            to: None,
+            is_reader: false,
+            known: false,
+            ended: false,
+        };
         self.logs[log].inputs.insert(input, state);
         self.note(format!(
             "assign {tp:?} to log {log} of life {} as {input:?} from {base}",
@@ -518,11 +627,29 @@ impl Cluster {
     }
 
     pub(super) fn commit(&mut self, log: LogId, input: Input, offset: Offset, metadata: String) {
-        let group = self.logs[log].group;
-        if !self.is_seen(self.logs[log].life) {
-            return;
-        }
         let Some(tp) = self.logs[log].inputs.get(&input).map(|state| state.tp.clone()) else { return };
+        if self.is_seen(self.logs[log].life) {
+            self.carry_out_pending(log);
+            self.carry_out_commit(log, input, tp, offset, metadata);
+        } else {
+            self.pend(log, input, tp).commit = Some((offset, metadata));
+        }
+    }
+
+    fn pend(&mut self, log: LogId, input: Input, tp: TopicPartition) -> &mut Pending {
+        let none = Pending { tp, commit: None, release: false };
+        self.logs[log].pending.entry(input).or_insert(none)
+    }
+
+    fn carry_out_commit(
+        &mut self,
+        log: LogId,
+        input: Input,
+        tp: TopicPartition,
+        offset: Offset,
+        metadata: String,
+    ) {
+        let group = self.logs[log].group;
         // Kafka's generations fence who is not a member any more; who lost the partition must not try.
         if self.groups[group].owners.get(&tp).is_none_or(|owner| owner.input != input) {
             return;
@@ -535,35 +662,51 @@ impl Cluster {
     }
 
     pub(super) fn release(&mut self, log: LogId, input: Input) {
-        let group = self.logs[log].group;
         let Some(state) = self.logs[log].inputs.remove(&input) else { return };
-        if self.groups[group].owners.get(&state.tp).is_some_and(|owner| owner.input == input) {
-            self.groups[group].owners.remove(&state.tp);
+        if self.is_seen(self.logs[log].life) {
+            self.carry_out_pending(log);
+            self.carry_out_release(log, input, &state.tp);
+        } else {
+            self.pend(log, input, state.tp).release = true;
+        }
+    }
+
+    fn carry_out_release(&mut self, log: LogId, input: Input, tp: &TopicPartition) {
+        let group = self.logs[log].group;
+        if self.groups[group].owners.get(tp).is_some_and(|owner| owner.input == input) {
+            self.groups[group].owners.remove(tp);
             self.rebalance(group);
         }
     }
 
-    /// Leaves both groups; what is owned drains first.
+    /// In sight again: what was committed and released meanwhile is carried out.
+    fn carry_out_pending(&mut self, log: LogId) {
+        for (input, Pending { tp, commit, release }) in std::mem::take(&mut self.logs[log].pending) {
+            if let Some((offset, metadata)) = commit {
+                self.carry_out_commit(log, input, tp.clone(), offset, metadata);
+            }
+            if release {
+                self.carry_out_release(log, input, &tp);
+            }
+        }
+    }
+
+    /// Whether a group has committed all there is.
+    pub(super) fn is_done(&self, group: usize) -> bool {
+        let group = &self.groups[group];
+        group.partitions.iter().all(|tp| {
+            let log = &self.topics[tp];
+            log.end() == group.committed.get(tp).map_or(log.start, |(offset, _)| *offset)
+        })
+    }
+
+    /// Leaves all groups; what is owned drains first.
     pub(super) fn leave(&mut self, life: Life) {
         self.lives[life].leaving = true;
         for group in 0..self.groups.len() {
             let logs = &self.logs;
             self.groups[group].members.retain(|log| logs[*log].life != life);
             self.rebalance(group);
-            if self.groups[group].members.is_empty() {
-                let by = self.now + DRAIN;
-                let mut told = Vec::new();
-                for owner in self.groups[group].owners.values_mut() {
-                    if self.logs[owner.log].life == life && owner.revoked_by.is_none() {
-                        owner.revoked_by = Some(by);
-                        told.push((owner.log, owner.input));
-                    }
-                }
-                for (log, input) in told {
-                    let by = Mono(by + self.lives[life].mono_offset);
-                    self.tell(log, LogEvent::Revoking { input, by });
-                }
-            }
         }
     }
 
@@ -573,7 +716,7 @@ impl Cluster {
     }
 
     /// Twice a second: who is alive says so, and who has not been heard of loses what it has.
-    pub(super) fn heartbeat(&mut self) {
+    fn heartbeat(&mut self) {
         for group in 0..self.groups.len() {
             for log in 0..self.logs.len() {
                 if self.logs[log].group != group || !self.lives[self.logs[log].life].alive {
@@ -581,6 +724,7 @@ impl Cluster {
                 }
                 let is_member = self.groups[group].members.contains(&log);
                 if self.is_seen(self.logs[log].life) {
+                    self.carry_out_pending(log);
                     if is_member {
                         self.logs[log].last_contact = self.now;
                     } else if self.logs[log].last_contact > 0 && !self.lives[self.logs[log].life].leaving {
@@ -595,6 +739,8 @@ impl Cluster {
                 .filter(|log| self.now.saturating_sub(self.logs[*log].last_contact) > SESSION)
                 .collect();
             for log in expired {
+                // Once per process, not once per group.
+                self.faults.zombies += u64::from(group == 0 && self.lives[self.logs[log].life].alive);
                 self.groups[group].members.retain(|member| *member != log);
                 self.groups[group].owners.retain(|_, owner| owner.log != log);
                 self.rebalance(group);
@@ -669,7 +815,7 @@ impl Cluster {
         self.after(took, Event::Answer { life, key, id, result, retry_after, took });
     }
 
-    pub(super) fn answer(
+    fn answer(
         &mut self,
         life: Life,
         key: RequestKey,

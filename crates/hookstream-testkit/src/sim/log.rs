@@ -7,11 +7,11 @@ use hookstream_log::{Ended, Full, Input, Log, LogEvent, OutRecord, ReadFrom, Rec
 use hookstream_sender::{Egress, Observer, RequestKey};
 use hookstream_types::{Mono, Now, Offset, Partition, limits};
 
-use super::cluster::{InputState, Life, LogId, Shared};
+use super::cluster::{InputState, Life, LogId, Payload, Shared};
 
 /// One group membership of one life.
 #[derive(Clone, Debug)]
-pub(super) struct SimLog {
+pub struct SimLog {
     pub(super) shared: Shared,
     pub(super) id: LogId,
     pub(super) life: Life,
@@ -21,6 +21,11 @@ impl Log for SimLog {
     fn next_event(&mut self) -> Option<LogEvent> {
         let mut cluster = self.shared.borrow_mut();
         if let Some(event) = cluster.logs[self.id].queue.pop_front() {
+            if let LogEvent::Assigned { input, .. } = &event
+                && let Some(state) = cluster.logs[self.id].inputs.get_mut(input)
+            {
+                state.known = true;
+            }
             return Some(event);
         }
         // A reader that has given all it has.
@@ -42,6 +47,7 @@ impl Log for SimLog {
         let cluster = &mut *cluster;
         let Some(state) = cluster.logs[self.id].inputs.get_mut(&input) else { return 0 };
         let partition = &cluster.topics[&state.tp];
+        let seen = state.next;
         if !state.is_reader {
             let rewind = i64::try_from(rewind).expect("small");
             state.next = (state.next - rewind).max(state.base).max(partition.start);
@@ -61,14 +67,16 @@ impl Log for SimLog {
             None => {}
         }
         let taken = batch.len();
+        let again = batch.iter().take_while(|record| record.offset.0 < seen).count();
+        cluster.faults.reread += again as u64;
         // The sink may look at the clock: nothing is borrowed while it runs.
         for record in batch {
             sink(RecordRef {
                 offset: record.offset,
                 timestamp: record.at,
-                key: Some(&record.key),
-                value: Some(&record.value),
-                headers: &[],
+                key: record.payload.key.as_deref(),
+                value: record.payload.value.as_deref(),
+                headers: &record.payload.headers(),
             });
         }
         taken
@@ -76,12 +84,12 @@ impl Log for SimLog {
 
     fn open(&mut self, topic: &str, partition: Partition, from: ReadFrom, to: Option<Offset>) -> Input {
         let mut cluster = self.shared.borrow_mut();
-        let (tp, log) = cluster
-            .topics
-            .iter()
-            .find(|((name, number), _)| &**name == topic && *number == partition.0)
-            .expect("the topic exists");
-        let tp = tp.clone();
+        let input = cluster.fresh_input();
+        let tp = (std::sync::Arc::from(topic), partition.0);
+        let Some(log) = cluster.topics.get(&tp) else {
+            cluster.tell(self.id, LogEvent::Ended { input, why: Ended::Failed });
+            return input;
+        };
         let next = match from {
             ReadFrom::Offset(offset) => offset.0.max(log.start),
             ReadFrom::Beginning => log.start,
@@ -91,8 +99,15 @@ impl Log for SimLog {
                 .find(|record| record.at >= time)
                 .map_or_else(|| log.end(), |record| record.offset.0),
         };
-        let input = cluster.fresh_input();
-        let state = InputState { tp, base: next, next, to: to.map(|to| to.0), is_reader: true, ended: false };
+        let state = InputState {
+            tp,
+            base: next,
+            next,
+            to: to.map(|to| to.0),
+            is_reader: true,
+            known: true,
+            ended: false,
+        };
         cluster.logs[self.id].inputs.insert(input, state);
         input
     }
@@ -107,9 +122,7 @@ impl Log for SimLog {
             return Err(Full);
         }
         let tp = (std::sync::Arc::from(record.topic), record.partition.0);
-        let (key, value) =
-            (record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec());
-        cluster.produce(self.id, token, tp, key, value);
+        cluster.produce(self.id, token, tp, Payload::of(&record));
         Ok(())
     }
 
@@ -123,6 +136,9 @@ impl Log for SimLog {
 
     fn lease(&self) -> Mono {
         let cluster = self.shared.borrow();
+        if cluster.logs[self.id].inputs.values().all(|input| input.is_reader || !input.known) {
+            return Mono(0);
+        }
         let half = u64::try_from(limits::SESSION_TIMEOUT.as_micros() / 2).expect("short");
         Mono(cluster.logs[self.id].last_contact + half + cluster.lives[self.life].mono_offset)
     }

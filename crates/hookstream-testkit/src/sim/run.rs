@@ -5,25 +5,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hookstream_core::clock::BrokerClock;
-use hookstream_core::config::{View, Webhook, WebhookState};
-use hookstream_core::event::EventAttributes;
-use hookstream_core::exchange::Method;
-use hookstream_core::job::{Job, JobState};
+use hookstream_core::config::{View, Webhook};
 use hookstream_core::ladder::Ladder;
-use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::sender::Rules;
+use hookstream_fanout::{FanoutMetrics, Match};
+use hookstream_ingester::{Ingest, IngesterMetrics, TopicIds};
+use hookstream_log::pipe::{Limits, Pipe};
 use hookstream_sender::deliveries::Parts;
 use hookstream_sender::retries::Partitions;
 use hookstream_sender::{Deliveries, Retries};
-use hookstream_types::{
-    AccountUid, DeliveryId, EventId, Generation, Now, Offset, OwnerId, Secret, UnixMillis, WebhookId,
-};
-use hookstream_wire::{Topics, job};
+use hookstream_types::{Now, OwnerId, UnixMillis};
+use hookstream_wire::Topics;
+use prometheus::Registry;
 
 use super::books::{Books, Violation};
-use super::cluster::{Cluster, Event, Life, LifeState, MS, Manner, SECOND, Script, Shared, TopicPartition};
+use super::cluster::{Cluster, Event, Faults, Life, MS, Manner, SECOND, Script, Shared};
+use super::inputs::{CLUSTER, SOURCE_TOPICS, SourceRecord, source_record, topic_id, view_of, webhook};
 use super::log::{SimEgress, SimLog, SimObserver};
 use super::rng::Rng;
 
@@ -31,14 +29,14 @@ use super::rng::Rng;
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
-    /// Jobs to be delivered.
-    pub jobs: usize,
+    /// Records to be produced to the sources' topics, besides those that come twice.
+    pub records: usize,
 }
 
 impl Plan {
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, jobs: 60 }
+        Self { seed, records: 32 }
     }
 }
 
@@ -47,6 +45,7 @@ impl Plan {
 pub struct Report {
     pub seed: u64,
     pub violations: Vec<Violation>,
+    pub faults: Faults,
     pub jobs: usize,
     /// Jobs that ended.
     pub finished: usize,
@@ -62,7 +61,8 @@ pub struct Report {
     pub fingerprint: u64,
 }
 
-const DELIVERIES: i32 = 3;
+/// Of `events`, `matched`, `rejected`, `deliveries` and `attempts`.
+pub(super) const PARTITIONS: i32 = 3;
 const RETRY: i32 = 2;
 const SLOTS: usize = 3;
 const WEBHOOKS: usize = 8;
@@ -71,8 +71,21 @@ const TROUBLE: u64 = 60 * SECOND;
 /// A run that is not over by then is stuck.
 const END: u64 = 600 * SECOND;
 
+/// The groups, as they are created.
+const SENDER: usize = 0;
+const RETRIES: usize = 1;
+const INGESTER: usize = 2;
+const FANOUT: usize = 3;
+/// What has a view of its own, and gets it when it gets it: ingester, fan-out, sender.
+const STAGES: usize = 3;
+
 struct Process {
     life: Life,
+    topic_ids: Arc<TopicIds>,
+    ingester: Pipe<SimLog, Ingest>,
+    fanout: Pipe<SimLog, Match>,
+    /// The version of the configuration that each stage has.
+    versions: [usize; STAGES],
     deliveries: Deliveries<SimLog, SimEgress, SimObserver>,
     retries: Retries<SimLog>,
     stopping: bool,
@@ -84,10 +97,35 @@ struct World {
     ladder: Arc<Ladder>,
     views: Vec<Arc<View>>,
     version: usize,
-    jobs: Vec<Job>,
+    records: Vec<SourceRecord>,
     processes: Vec<Option<Process>>,
     rng: Rng,
     steps: u64,
+}
+
+impl Process {
+    fn step(&mut self, now: Now) {
+        for (topic, _) in SOURCE_TOPICS {
+            self.topic_ids.learn(topic, Some(&topic_id(topic)));
+        }
+        self.ingester.step(now.mono);
+        self.fanout.step(now.mono);
+        self.deliveries.step(now);
+        self.retries.step(now);
+    }
+
+    /// A stage learns of a version of the configuration; none goes back to an older one.
+    fn set_view(&mut self, stage: usize, version: usize, view: &Arc<View>) {
+        if version <= self.versions[stage] {
+            return;
+        }
+        self.versions[stage] = version;
+        match stage {
+            0 => self.ingester.function().set_view(view),
+            1 => self.fanout.function().set_view(Arc::clone(view)),
+            _ => self.deliveries.set_view(Arc::clone(view)),
+        }
+    }
 }
 
 /// Runs one seed to its end.
@@ -109,13 +147,17 @@ impl World {
             Arc::new(Ladder::new([1, 4, 15].map(Duration::from_secs).to_vec()).expect("the delays ascend"));
         let topics = Arc::new(Topics::new("sim", &ladder));
         let rungs_ms = vec![1_000, 4_000, 15_000];
-        let books = Books::new(Arc::clone(&topics), rungs_ms, calm);
+        let webhooks: Vec<Arc<Webhook>> =
+            (0..WEBHOOKS).map(|n| Arc::new(webhook(&mut rng, n, calm))).collect();
+        let books = Books::new(Arc::clone(&topics), rungs_ms, calm, webhooks.clone());
         let mut cluster = Cluster::new(rng.child(), calm, books);
         for (name, partitions) in [
-            (&topics.deliveries, DELIVERIES),
-            (&topics.attempts, DELIVERIES),
+            (&topics.events, PARTITIONS),
+            (&topics.matched, PARTITIONS),
+            (&topics.rejected, PARTITIONS),
+            (&topics.deliveries, PARTITIONS),
+            (&topics.attempts, PARTITIONS),
             (&topics.dead_letter, 1),
-            (&topics.rejected, 1),
             (&topics.commands, 1),
         ] {
             cluster.create_topic(name, partitions);
@@ -123,12 +165,16 @@ impl World {
         for name in &topics.retry {
             cluster.create_topic(name, RETRY);
         }
-        cluster.create_group(&[(Arc::clone(&topics.deliveries), DELIVERIES)]);
+        let sources = SOURCE_TOPICS.map(|(name, partitions)| (Arc::from(name), partitions));
+        for (name, partitions) in &sources {
+            cluster.create_topic(name, *partitions);
+        }
+        cluster.create_group(&[(Arc::clone(&topics.deliveries), PARTITIONS)]);
         let retry: Vec<(Arc<str>, i32)> = topics.retry.iter().map(|name| (Arc::clone(name), RETRY)).collect();
         cluster.create_group(&retry);
+        cluster.create_group(&sources);
+        cluster.create_group(&[(Arc::clone(&topics.events), PARTITIONS)]);
 
-        let webhooks: Vec<Arc<Webhook>> =
-            (0..WEBHOOKS).map(|n| Arc::new(webhook(&mut rng, n, calm))).collect();
         for webhook in &webhooks {
             let manner = match rng.between(0, 9) {
                 0..=3 => Manner::Good,
@@ -140,16 +186,9 @@ impl World {
             };
             cluster.manners.insert(webhook.id, manner);
         }
-        // Version n of the configuration has the webhooks 0 to n: later ones are made while the run goes on.
-        let views: Vec<Arc<View>> = (0..WEBHOOKS)
-            .map(|version| Arc::new(view_of(&webhooks[..=version], i64::try_from(version + 1).expect("few"))))
-            .collect();
-        let mut jobs = Vec::new();
-        for n in 0..plan.jobs {
-            let job = job_of(&mut rng, n, &webhooks);
-            cluster.books.expect(&job);
-            jobs.push(job);
-        }
+        // Later webhooks, and the source of CloudEvents, are made while the run goes on.
+        let views = (0..WEBHOOKS).map(|version| Arc::new(view_of(&webhooks, version))).collect();
+        let records = (0..plan.records).map(|n| source_record(&mut rng, n)).collect();
 
         let mut world = Self {
             shared: Rc::new(RefCell::new(cluster)),
@@ -157,7 +196,7 @@ impl World {
             ladder,
             views,
             version: 2,
-            jobs,
+            records,
             processes: (0..SLOTS).map(|_| None).collect(),
             rng: rng.child(),
             steps: 0,
@@ -176,12 +215,12 @@ impl World {
         for version in 3..WEBHOOKS {
             at(rng.between(1_000, 20_000) * MS, Script::Configure { version });
         }
-        for job in 0..self.jobs.len() {
+        for record in 0..self.records.len() {
             let time = rng.between(2_500, 45_000) * MS;
-            at(time, Script::Inject { job, again: false });
-            // The stage before repeats a tail after a crash.
-            if !calm && rng.percent(15) {
-                at(time + rng.between(1, 8_000) * MS, Script::Inject { job, again: true });
+            at(time, Script::Source { record });
+            // Its producer repeats itself.
+            if rng.percent(15) {
+                at(time + rng.between(1, 8_000) * MS, Script::Source { record });
             }
         }
         if !calm {
@@ -217,7 +256,8 @@ impl World {
                 let cluster = self.shared.borrow();
                 (cluster.next_event_at(), cluster.now)
             };
-            let deadline = self.next_deadline();
+            let deadlines = self.deadlines();
+            let deadline = deadlines.iter().map(|(_, at)| *at).min();
             let next = [event_at, deadline].into_iter().flatten().min().unwrap_or(END);
             let over = now > TROUBLE && self.is_over();
             if next >= END || over || !self.shared.borrow().books.violations.is_empty() {
@@ -226,37 +266,50 @@ impl World {
             self.shared.borrow_mut().now = next.max(now);
             while self.shared.borrow().next_event_at().is_some_and(|at| at <= next) {
                 let Some(event) = self.shared.borrow_mut().pop_event() else { break };
-                self.happen(event);
+                let script = self.shared.borrow_mut().handle(event);
+                if let Some(script) = script {
+                    self.act(script);
+                }
             }
-            self.step_all(deadline.is_some_and(|at| at <= next));
+            let due = deadlines.into_iter().filter(|(_, at)| *at <= next).map(|(life, _)| life);
+            self.shared.borrow_mut().woken.extend(due);
+            self.step_all();
         }
         let mut cluster = self.shared.borrow_mut();
         let now = cluster.now;
         cluster.books.check_end(now);
     }
 
-    /// Whether every job has ended.
+    /// Whether all that was produced has been matched, and every job has ended.
     fn is_over(&self) -> bool {
         let cluster = self.shared.borrow();
-        cluster.books.finished() == cluster.books.jobs()
+        cluster.is_done(INGESTER)
+            && cluster.is_done(FANOUT)
+            && cluster.books.finished() == cluster.books.jobs()
     }
 
-    fn next_deadline(&self) -> Option<u64> {
+    /// When each process wants to be called, whatever happens.
+    fn deadlines(&self) -> Vec<(Life, u64)> {
         let cluster = self.shared.borrow();
         let deadlines = self.processes.iter().flatten().filter_map(|process| {
             let mono = cluster.mono(process.life);
-            let at = [process.deliveries.next_deadline(), process.retries.next_deadline(mono)]
-                .into_iter()
-                .flatten()
-                .min()?;
+            let at = [
+                process.ingester.next_deadline(),
+                process.fanout.next_deadline(),
+                process.deliveries.next_deadline(),
+                process.retries.next_deadline(mono),
+            ]
+            .into_iter()
+            .flatten()
+            .min()?;
             let resumes = cluster.lives[process.life].paused_until;
             // A deadline that is past is looked at once in a millisecond.
-            Some(cluster.global(process.life, at).max(cluster.now + MS).max(resumes))
+            Some((process.life, cluster.global(process.life, at).max(cluster.now + MS).max(resumes)))
         });
-        deadlines.min()
+        deadlines.collect()
     }
 
-    fn step_all(&mut self, everyone: bool) {
+    fn step_all(&mut self) {
         let woken = std::mem::take(&mut self.shared.borrow_mut().woken);
         for process in self.processes.iter_mut().flatten() {
             let now = {
@@ -268,10 +321,9 @@ impl World {
                 let wall = UnixMillis(cluster.broker_now().0 + cluster.lives[process.life].wall_offset);
                 Now { mono: cluster.mono(process.life), wall, broker: UnixMillis(0) }
             };
-            if everyone || woken.contains(&process.life) {
+            if woken.contains(&process.life) {
                 self.steps += 1;
-                process.deliveries.step(now);
-                process.retries.step(now);
+                process.step(now);
             }
         }
         self.finish_stopping();
@@ -288,41 +340,17 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::Script(script) => self.act(script),
-            Event::Heartbeat => {
-                let mut cluster = self.shared.borrow_mut();
-                cluster.heartbeat();
-                let lives = 0..cluster.lives.len();
-                cluster.woken.extend(lives);
-            }
-            Event::Visible => {
-                let mut cluster = self.shared.borrow_mut();
-                let lives = 0..cluster.lives.len();
-                cluster.woken.extend(lives);
-            }
-            Event::Land { life, log, token, tp, record, ack, survives } => {
-                self.shared.borrow_mut().land(life, log, token, &tp, record, ack, survives);
-            }
-            Event::GiveUp { log, token } => self.shared.borrow_mut().give_up(log, token),
-            Event::Tell { log, event } => self.shared.borrow_mut().tell(log, event),
-            Event::Answer { life, key, id, result, retry_after, took } => {
-                self.shared.borrow_mut().answer(life, key, id, result, retry_after, took);
-            }
-        }
-    }
-
     fn act(&mut self, script: Script) {
         let life = |slot: usize| self.processes[slot].as_ref().filter(|p| !p.stopping).map(|p| p.life);
         match script {
-            Script::Inject { job, again } => self.inject(job, again),
+            Script::Source { record } => self.produce(record),
             Script::Start { slot } => self.start(slot),
             Script::Crash { slot, down } => {
                 let Some(life) = self.processes[slot].as_ref().map(|process| process.life) else { return };
                 self.processes[slot] = None;
                 let mut cluster = self.shared.borrow_mut();
                 cluster.crash(life);
+                cluster.faults.crashes += 1;
                 cluster.after(down, Event::Script(Script::Start { slot }));
             }
             Script::Pause { slot, time } => {
@@ -350,32 +378,23 @@ impl World {
                 }
             }
             Script::Shuffle => self.shared.borrow_mut().shuffle(),
-            Script::Retention => {
-                let (deliveries, attempts) =
-                    (Arc::clone(&self.topics.deliveries), Arc::clone(&self.topics.attempts));
-                self.shared.borrow_mut().delete_old(&deliveries, &attempts);
-            }
+            Script::Retention => self.shared.borrow_mut().delete_old(&self.topics.attempts),
             Script::ClockJump { slot, by } => {
                 if let Some(life) = life(slot) {
                     self.shared.borrow_mut().lives[life].wall_offset += by;
                 }
             }
-            Script::View { life, version } => {
-                let view = Arc::clone(&self.views[version]);
+            Script::View { life, stage, version } => {
+                let view = &self.views[version];
                 for process in self.processes.iter_mut().flatten().filter(|process| process.life == life) {
-                    process.deliveries.set_view(Arc::clone(&view));
+                    process.set_view(stage, version, view);
                 }
                 self.shared.borrow_mut().woken.insert(life);
             }
             Script::Configure { version } => {
                 self.version = self.version.max(version);
-                let lives: Vec<Life> = self.processes.iter().flatten().map(|process| process.life).collect();
-                for life in lives {
-                    // A view can be stale for seconds.
-                    let delay = self.rng.between(5, 4_000) * MS;
-                    let version = self.version;
-                    self.shared.borrow_mut().after(delay, Event::Script(Script::View { life, version }));
-                }
+                // A view can be stale for seconds.
+                self.spread_view(5, 4_000);
             }
             Script::Heal => {
                 let mut cluster = self.shared.borrow_mut();
@@ -386,11 +405,7 @@ impl World {
                     life.paused_until = life.paused_until.min(now);
                 }
                 drop(cluster);
-                let version = self.version;
-                for process in self.processes.iter().flatten() {
-                    let life = process.life;
-                    self.shared.borrow_mut().after(SECOND, Event::Script(Script::View { life, version }));
-                }
+                self.spread_view(1_000, 1_000);
                 for slot in 0..SLOTS {
                     self.shared.borrow_mut().after(SECOND, Event::Script(Script::Start { slot }));
                 }
@@ -398,23 +413,25 @@ impl World {
         }
     }
 
-    fn inject(&mut self, index: usize, again: bool) {
-        let version = i64::try_from(self.version + 1).expect("few");
-        let job = &mut self.jobs[index];
-        if !again {
-            job.state.config = job.state.config.max(Offset(version));
+    /// Every stage of every process learns of the newest configuration, each after so many milliseconds.
+    fn spread_view(&mut self, soonest: u64, latest: u64) {
+        let version = self.version;
+        for process in self.processes.iter().flatten() {
+            for stage in 0..STAGES {
+                let script = Script::View { life: process.life, stage, version };
+                let delay = self.rng.between(soonest, latest) * MS;
+                self.shared.borrow_mut().after(delay, Event::Script(script));
+            }
         }
-        if job.state.config > Offset(version) {
-            // Its webhook is not there yet.
-            self.shared.borrow_mut().after(SECOND, Event::Script(Script::Inject { job: index, again }));
-            return;
-        }
-        let mut value = Vec::new();
-        job::append(job, &mut value);
-        let key = job::partition_key(job.state.webhook).to_vec();
-        let tp: TopicPartition =
-            (Arc::clone(&self.topics.deliveries), job::deliveries_partition(job.state.webhook, DELIVERIES).0);
-        self.shared.borrow_mut().append(&tp, key, value);
+    }
+
+    /// A source's producer appends a record.
+    fn produce(&mut self, record: usize) {
+        let record = &self.records[record];
+        let mut cluster = self.shared.borrow_mut();
+        let ack = cluster.append(&record.tp, record.payload.clone());
+        let at = ack.appended_at.expect("the simulated log stamps all records");
+        cluster.books.expect(&record.tp, ack.offset, at, record.expected_at(ack.offset));
     }
 
     fn start(&mut self, slot: usize) {
@@ -422,26 +439,16 @@ impl World {
             return;
         }
         let mut cluster = self.shared.borrow_mut();
-        let life = cluster.lives.len();
         let mono_offset = self.rng.between(0, 1_000_000) * SECOND;
         let wall_offset = 600_000 - i64::try_from(self.rng.between(0, 1_200_000)).expect("small");
-        cluster.lives.push(LifeState {
-            alive: true,
-            paused_until: 0,
-            unseen_until: 0,
-            leaving: false,
-            mono_offset,
-            wall_offset,
-            done: Default::default(),
-            requests: Default::default(),
-        });
-        let logs = [cluster.join(life, 0), cluster.join(life, 1)];
+        let life = cluster.begin_life(mono_offset, wall_offset);
+        let logs = [SENDER, RETRIES, INGESTER, FANOUT].map(|group| cluster.join(life, group));
         drop(cluster);
-        let log = |id| SimLog { shared: Rc::clone(&self.shared), id, life };
+        let log = |group: usize| SimLog { shared: Rc::clone(&self.shared), id: logs[group], life };
         // A process reads the configuration before it works; what comes later reaches it late.
         let view = Arc::clone(&self.views[self.version]);
         let clock = Arc::new(BrokerClock::default());
-        let partitions = Partitions { deliveries: DELIVERIES, retry: RETRY, other: 1 };
+        let partitions = Partitions { deliveries: PARTITIONS, retry: RETRY, other: 1 };
         let mut jitter = self.rng.child();
         let mut ids = self.rng.child();
         let parts = Parts {
@@ -449,7 +456,7 @@ impl World {
             rules: Arc::new(Rules::new((*self.ladder).clone())),
             partitions,
             clock: Arc::clone(&clock),
-            view,
+            view: Arc::clone(&view),
             user_agent: Arc::from("hookstream/sim"),
             jitter: Box::new(move || jitter.unit()),
             fresh_id: Box::new(move || OwnerId(ids.uuid())),
@@ -458,13 +465,40 @@ impl World {
         let observer = SimObserver {
             shared: Rc::clone(&self.shared),
             life,
-            group: 0,
+            group: SENDER,
             deliveries: Arc::clone(&self.topics.deliveries),
         };
-        let deliveries = Deliveries::new(log(logs[0]), egress, observer, parts);
+        let deliveries = Deliveries::new(log(SENDER), egress, observer, parts);
         let retries =
-            Retries::new(log(logs[1]), Arc::clone(&self.topics), Arc::clone(&self.ladder), partitions, clock);
-        self.processes[slot] = Some(Process { life, deliveries, retries, stopping: false });
+            Retries::new(log(RETRIES), Arc::clone(&self.topics), Arc::clone(&self.ladder), partitions, clock);
+        // Small, so that bounds are reached.
+        let limits = Limits { records_per_input: 6, uncommitted: 12, ..Limits::default() };
+        let registry = Registry::new();
+        let topic_ids = Arc::new(TopicIds::default());
+        let ingest = Ingest::new(hookstream_ingester::Parts {
+            cluster: Arc::from(CLUSTER),
+            topics: Arc::clone(&self.topics),
+            partitions: PARTITIONS,
+            topic_ids: Arc::clone(&topic_ids),
+            metrics: IngesterMetrics::register(&registry).expect("the registry is new"),
+            view: Arc::clone(&view),
+        });
+        let matching = Match::new(hookstream_fanout::Parts {
+            topics: Arc::clone(&self.topics),
+            partitions: PARTITIONS,
+            metrics: FanoutMetrics::register(&registry).expect("the names differ from the ingester's"),
+            view,
+        });
+        self.processes[slot] = Some(Process {
+            life,
+            topic_ids,
+            ingester: Pipe::new(log(INGESTER), ingest, limits),
+            fanout: Pipe::new(log(FANOUT), matching, limits),
+            versions: [self.version; STAGES],
+            deliveries,
+            retries,
+            stopping: false,
+        });
         self.shared.borrow_mut().woken.insert(life);
     }
 
@@ -487,7 +521,8 @@ impl World {
         let fingerprint = cluster.topics.values().fold(self.steps ^ cluster.now, |sum, log| {
             log.records.iter().fold(sum, |sum, record| {
                 let bytes = record
-                    .value
+                    .payload
+                    .value()
                     .iter()
                     .fold(record.visible, |sum, byte| sum.wrapping_mul(31) ^ u64::from(*byte));
                 sum.rotate_left(5) ^ bytes
@@ -496,6 +531,7 @@ impl World {
         Report {
             seed: plan.seed,
             violations,
+            faults: cluster.faults,
             jobs,
             finished,
             requests: books.requests,
@@ -505,71 +541,5 @@ impl World {
             late_most_ms: books.late_most_ms,
             fingerprint,
         }
-    }
-}
-
-fn webhook(rng: &mut Rng, n: usize, calm: bool) -> Webhook {
-    Webhook {
-        id: WebhookId(rng.uuid()),
-        account: AccountUid(uuid::Uuid::from_u128(1)),
-        name: format!("webhook-{n}"),
-        state: WebhookState::Published,
-        disabled_reason: None,
-        source: None,
-        event_types: vec!["*".to_owned()],
-        url: format!("http://127.0.0.1:9/{n}"),
-        method: Method::Post,
-        content_type: "application/json".to_owned(),
-        headers: Vec::new(),
-        secrets: vec![Secret::new(vec![7; 24])],
-        retry: RetrySchedule::new([0, 1, 2, 5, 6, 9, 20, 20, 20, 30].map(Duration::from_secs)),
-        give_up_on: Vec::new(),
-        timeout: Duration::from_secs(5),
-        rate: (!calm && rng.percent(30)).then(|| rng.between(1, 5) as f64),
-        concurrency: u32::try_from(rng.between(1, 8)).expect("small"),
-        log_only_errors: false,
-        revision: 1,
-    }
-}
-
-fn view_of(webhooks: &[Arc<Webhook>], offset: i64) -> View {
-    let webhooks = webhooks.iter().map(|webhook| (webhook.id, Arc::clone(webhook))).collect();
-    View::new(Offset(offset), Default::default(), Default::default(), Default::default(), webhooks)
-}
-
-fn job_of(rng: &mut Rng, n: usize, webhooks: &[Arc<Webhook>]) -> Job {
-    let index = usize::try_from(rng.between(0, webhooks.len() as u64 - 1)).expect("small");
-    let webhook = &webhooks[index];
-    let event = EventId(rng.uuid());
-    Job {
-        state: JobState {
-            delivery: DeliveryId::of(event, webhook.id),
-            webhook: webhook.id,
-            generation: Generation::default(),
-            attempts: 0,
-            // The webhook exists from this version of the configuration on.
-            config: Offset(i64::try_from(index + 1).expect("few")),
-            due: None,
-            first_attempt_at: None,
-            last_attempt_at: None,
-            last_status: None,
-            last_failure: None,
-            deferred_ms: 0,
-            decided: None,
-        },
-        event: Arc::new(EventAttributes {
-            event,
-            account: webhook.account,
-            source: "sim".to_owned(),
-            id: n.to_string(),
-            ce_source: "/sim".to_owned(),
-            event_type: "job.made".to_owned(),
-            subject: None,
-            time: "2026-01-01T00:00:00Z".to_owned(),
-            content_type: Some("application/json".to_owned()),
-            extensions: Vec::new(),
-            produced_at: UnixMillis(0),
-        }),
-        data: Bytes::from(format!("{{\"n\":{n}}}")),
     }
 }

@@ -1,7 +1,12 @@
 //! The simulation: many seeds without a fault found, and every seeded fault found.
 
 use hookstream_core::mutant::{self, Mutant};
-use hookstream_testkit::sim::{Plan, Report, run};
+use hookstream_testkit::sim::{Faults, Plan, Report, SimBench, run};
+
+/// The simulated log is a log.
+mod contract {
+    hookstream_log::contract_suite!(super::SimBench::new(1));
+}
 
 /// Seeds that every change must pass; `cargo xtask sim` runs others.
 fn seeds() -> std::ops::Range<u64> {
@@ -24,20 +29,41 @@ fn assert_clean(report: &Report) {
 #[test]
 fn no_seed_breaks_a_rule() {
     let (mut jobs, mut finished, mut requests, mut repeated, mut processes) = (0, 0, 0, 0, 0);
+    let mut sum = Faults::default();
     for seed in seeds() {
         let report = run(Plan::new(seed));
         assert_clean(&report);
         assert!(report.finished * 100 >= report.jobs * 95, "seed {seed} proves nothing: {report:?}");
+        assert!(report.jobs > 0, "seed {seed} proves nothing: {report:?}");
         jobs += report.jobs;
         finished += report.finished;
         requests += report.requests;
         repeated += report.repeated_requests;
         processes += report.processes;
+        sum += report.faults;
     }
+    let seeds = u64::try_from(seeds().count()).expect("a count");
     println!(
-        "{} seeds: {jobs} jobs, {finished} finished, {requests} requests, {repeated} repeated, {processes} processes",
-        seeds().count()
+        "{seeds} seeds: {jobs} jobs, {finished} finished, {requests} requests, {repeated} repeated, \
+         {processes} processes; {sum:?}"
     );
+    if seeds >= 1_000 {
+        let Faults { crashes, zombies, reread, unknown, landed_unknown, late_acks, handovers } = sum;
+        for (what, count, least) in [
+            ("jobs", jobs as u64, 30 * seeds),
+            ("requests", requests, 30 * seeds),
+            ("requests repeated", repeated, seeds / 20),
+            ("crashes", crashes, seeds / 2),
+            ("zombies", zombies, seeds / 5),
+            ("offsets read twice", reread, seeds),
+            ("unknown outcomes", unknown, 5 * seeds),
+            ("unknown outcomes that landed", landed_unknown, 2 * seeds),
+            ("late acknowledgements", late_acks, 5 * seeds),
+            ("handovers", handovers, 5 * seeds),
+        ] {
+            assert!(count >= least, "{seeds} seeds prove too little: {count} {what}, {least} is the least");
+        }
+    }
 }
 
 #[test]
@@ -88,4 +114,8 @@ mutants! {
     work_after_the_lease: NoLease,
     another_due_time: AnotherDue,
     a_fenced_owner_honoured: FencedOwnerHonoured,
+    the_pipe_commits_early: PipeCommitEarly,
+    fan_out_on_a_stale_view: FanoutStaleView,
+    a_failure_taken_for_success: FailureIsSuccess,
+    evidence_not_awaited: EvidenceNotAwaited,
 }

@@ -1,39 +1,46 @@
-//! What every log promises; each function runs on any [`Bench`].
+//! What every log promises: functions that run on any [`Bench`], and [`contract_suite`](crate::contract_suite), which
+//! makes a test of each.
 
-use hookstream_log::{Ended, Log, OutRecord, ProduceError, ReadFrom};
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#![expect(clippy::missing_panics_doc, reason = "to panic is how a test fails")]
+
+mod driver;
+
 use hookstream_types::{Offset, Partition, limits};
 
-use crate::driver::{Bench, Driver, Seen, until};
+pub use self::driver::{Bench, Driver, Held, Seen, until};
+use crate::log::{Ended, Log, OutRecord, ProduceError, ReadFrom};
 
+/// One test per promise, on the bench that the expression makes.
+#[macro_export]
 macro_rules! contract_suite {
+    ($bench:expr) => {
+        $crate::contract_suite! { $bench;
+            a_member_goes_on_where_the_group_had_got_to,
+            records_come_as_they_were_produced,
+            what_is_not_committed_comes_again,
+            a_handover_loses_nothing_and_repeats_nothing,
+            what_was_committed_just_before_a_release_is_kept,
+            a_partition_that_is_not_taken_stays_where_it_is,
+            the_lease_goes_on_while_nothing_happens,
+            a_record_that_is_too_large_is_told_and_stops_nothing,
+            a_topic_that_does_not_exist_refuses,
+            a_reader_ends_where_it_was_told_to,
+            a_reader_that_has_nothing_to_read_ends_at_once,
+            a_reader_starts_at_a_time,
+            a_reader_without_an_end_follows,
+            the_same_partition_can_be_read_twice_at_once,
+            what_is_said_to_an_old_input_is_ignored,
+        }
+    };
     ($bench:expr; $($name:ident),* $(,)?) => {
         $(
             #[test]
             fn $name() {
-                super::$name(&mut $bench);
+                $crate::contract::$name(&mut $bench);
             }
         )*
     };
-}
-
-mod on_kafka {
-    contract_suite!(crate::kafka::Kafka::new();
-        a_member_goes_on_where_the_group_had_got_to,
-        records_come_as_they_were_produced,
-        what_is_not_committed_comes_again,
-        a_handover_loses_nothing_and_repeats_nothing,
-        what_was_committed_just_before_a_release_is_kept,
-        a_partition_that_is_not_taken_stays_where_it_is,
-        the_lease_goes_on_while_nothing_happens,
-        a_record_that_is_too_large_is_told_and_stops_nothing,
-        a_topic_that_does_not_exist_refuses,
-        a_reader_ends_where_it_was_told_to,
-        a_reader_that_has_nothing_to_read_ends_at_once,
-        a_reader_starts_at_a_time,
-        a_reader_without_an_end_follows,
-        the_same_partition_can_be_read_twice_at_once,
-        what_is_said_to_an_old_input_is_ignored,
-    );
 }
 
 fn produce_all<B: Bench>(
@@ -67,7 +74,7 @@ fn leave<B: Bench>(bench: &mut B, member: B::Member, driver: &mut Driver<B::Log>
     driver.pump();
 }
 
-fn a_member_goes_on_where_the_group_had_got_to<B: Bench>(bench: &mut B) {
+pub fn a_member_goes_on_where_the_group_had_got_to<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut first = Driver::new(log);
@@ -103,7 +110,7 @@ fn a_member_goes_on_where_the_group_had_got_to<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut second);
 }
 
-fn records_come_as_they_were_produced<B: Bench>(bench: &mut B) {
+pub fn records_come_as_they_were_produced<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -142,7 +149,7 @@ fn records_come_as_they_were_produced<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn what_is_not_committed_comes_again<B: Bench>(bench: &mut B) {
+pub fn what_is_not_committed_comes_again<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut first = Driver::new(log);
@@ -164,7 +171,7 @@ fn what_is_not_committed_comes_again<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut second);
 }
 
-fn a_handover_loses_nothing_and_repeats_nothing<B: Bench>(bench: &mut B) {
+pub fn a_handover_loses_nothing_and_repeats_nothing<B: Bench>(bench: &mut B) {
     let topic = bench.topic(4);
     let (member_a, log) = bench.join("g", &topic);
     let mut a = Driver::new(log);
@@ -220,7 +227,7 @@ fn a_handover_loses_nothing_and_repeats_nothing<B: Bench>(bench: &mut B) {
     leave(bench, member_a, &mut a);
 }
 
-fn what_was_committed_just_before_a_release_is_kept<B: Bench>(bench: &mut B) {
+pub fn what_was_committed_just_before_a_release_is_kept<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -255,7 +262,7 @@ fn what_was_committed_just_before_a_release_is_kept<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut next);
 }
 
-fn a_partition_that_is_not_taken_stays_where_it_is<B: Bench>(bench: &mut B) {
+pub fn a_partition_that_is_not_taken_stays_where_it_is<B: Bench>(bench: &mut B) {
     let topic = bench.topic(2);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -283,7 +290,7 @@ fn a_partition_that_is_not_taken_stays_where_it_is<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn the_lease_goes_on_while_nothing_happens<B: Bench>(bench: &mut B) {
+pub fn the_lease_goes_on_while_nothing_happens<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -306,7 +313,7 @@ fn the_lease_goes_on_while_nothing_happens<B: Bench>(bench: &mut B) {
     assert!(driver.log.lease() <= bench.now(), "who has left has no lease");
 }
 
-fn a_record_that_is_too_large_is_told_and_stops_nothing<B: Bench>(bench: &mut B) {
+pub fn a_record_that_is_too_large_is_told_and_stops_nothing<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -331,7 +338,7 @@ fn a_record_that_is_too_large_is_told_and_stops_nothing<B: Bench>(bench: &mut B)
     leave(bench, member, &mut driver);
 }
 
-fn a_topic_that_does_not_exist_refuses<B: Bench>(bench: &mut B) {
+pub fn a_topic_that_does_not_exist_refuses<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -348,7 +355,7 @@ fn a_topic_that_does_not_exist_refuses<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn a_reader_ends_where_it_was_told_to<B: Bench>(bench: &mut B) {
+pub fn a_reader_ends_where_it_was_told_to<B: Bench>(bench: &mut B) {
     let topic = bench.topic(2);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -375,7 +382,7 @@ fn a_reader_ends_where_it_was_told_to<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn a_reader_that_has_nothing_to_read_ends_at_once<B: Bench>(bench: &mut B) {
+pub fn a_reader_that_has_nothing_to_read_ends_at_once<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -396,7 +403,7 @@ fn a_reader_that_has_nothing_to_read_ends_at_once<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn a_reader_starts_at_a_time<B: Bench>(bench: &mut B) {
+pub fn a_reader_starts_at_a_time<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -417,7 +424,7 @@ fn a_reader_starts_at_a_time<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn a_reader_without_an_end_follows<B: Bench>(bench: &mut B) {
+pub fn a_reader_without_an_end_follows<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -439,7 +446,7 @@ fn a_reader_without_an_end_follows<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn the_same_partition_can_be_read_twice_at_once<B: Bench>(bench: &mut B) {
+pub fn the_same_partition_can_be_read_twice_at_once<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);
@@ -456,7 +463,7 @@ fn the_same_partition_can_be_read_twice_at_once<B: Bench>(bench: &mut B) {
     leave(bench, member, &mut driver);
 }
 
-fn what_is_said_to_an_old_input_is_ignored<B: Bench>(bench: &mut B) {
+pub fn what_is_said_to_an_old_input_is_ignored<B: Bench>(bench: &mut B) {
     let topic = bench.topic(1);
     let (member, log) = bench.join("g", &topic);
     let mut driver = Driver::new(log);

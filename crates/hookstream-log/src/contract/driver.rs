@@ -1,10 +1,11 @@
 //! What the contract suite needs of a log's implementation, and a stage that notes everything.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hookstream_log::{Ack, Ended, Input, Log, LogEvent, Lost, OutRecord, ProduceError, RecordRef};
 use hookstream_types::{Mono, Offset, Partition};
+
+use crate::log::{Ack, Ended, Input, Log, LogEvent, Lost, OutRecord, ProduceError, RecordRef};
 
 /// A log that the suite can be run on.
 pub trait Bench {
@@ -46,6 +47,7 @@ pub struct Seen {
 }
 
 impl Seen {
+    #[must_use]
     pub fn of(record: RecordRef<'_>) -> Self {
         Self {
             offset: record.offset,
@@ -59,12 +61,14 @@ impl Seen {
         }
     }
 
+    #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8(self.value.clone().unwrap()).unwrap()
     }
 }
 
 /// Drives a log, and notes what it says.
+#[derive(Debug)]
 pub struct Driver<L> {
     pub log: L,
     pub held: BTreeMap<Input, Held>,
@@ -80,6 +84,7 @@ pub struct Driver<L> {
 }
 
 impl<L: Log> Driver<L> {
+    #[must_use]
     pub fn new(log: L) -> Self {
         Self {
             log,
@@ -164,21 +169,23 @@ impl<L: Log> Driver<L> {
     }
 
     /// The values of everything taken, in order of input and offset.
+    #[must_use]
     pub fn values(&self) -> Vec<String> {
         self.seen.values().flatten().map(Seen::text).collect()
     }
 
+    #[must_use]
     pub fn input_of(&self, partition: i32) -> Option<Input> {
         self.held.iter().find(|(_, held)| held.partition.0 == partition).map(|(input, _)| *input)
     }
 }
 
-/// Lets time pass until `done`.
+/// Lets the bench's time pass until `done`.
 #[track_caller]
 pub fn until<B: Bench>(bench: &mut B, what: &str, mut done: impl FnMut(&mut B) -> bool) {
-    let by = Instant::now() + Duration::from_secs(60);
+    let by = bench.now() + Duration::from_secs(60);
     while !done(bench) {
-        assert!(Instant::now() < by, "waited in vain: {what}");
+        assert!(bench.now() < by, "waited in vain: {what}");
         bench.step();
     }
 }
