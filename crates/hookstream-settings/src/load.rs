@@ -78,6 +78,7 @@ fn load(
             given(&file).map(|()| format!("`{file_name}`"))
         }
     };
+    let found_before = problems.len();
     let settings = loop {
         match Value::new(None, ValueKind::Table(merged.clone())).try_deserialize::<Settings>() {
             Ok(settings) => break settings,
@@ -105,6 +106,8 @@ fn load(
             }
         }
     };
+    // They were found in the order of a hash; a person reads them in the order of names.
+    problems[found_before..].sort_by(|a, b| a.key.cmp(&b.key));
     if let Err(more) = validate(&settings) {
         // A value that didn't parse is told once, and not again as the default that stands in for it.
         let told: Vec<_> = problems.iter().map(|problem| problem.key.clone()).collect();
