@@ -1,6 +1,6 @@
 //! What `attempts` says: every decision, and the exchanges they rest on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -26,6 +26,9 @@ pub struct Ledger {
     pub exchanges: Vec<Value>,
     /// Decisions that an owner wrote after it had been replaced.
     pub void: usize,
+    /// Records that stand there once more, to the byte: their first acknowledgement was lost, so that they were
+    /// written again. They decide nothing new.
+    pub copies: usize,
 }
 
 impl Ledger {
@@ -34,7 +37,13 @@ impl Ledger {
     pub fn of(records: &[Record]) -> Self {
         let mut ledger = Self::default();
         let mut owners: BTreeMap<i64, Value> = BTreeMap::new();
+        let mut known = BTreeSet::new();
         for record in records {
+            // An owner's name is good for one assignment, and a decision holds the offset that it is about.
+            if !known.insert((record.partition, &record.value)) {
+                ledger.copies += 1;
+                continue;
+            }
             let entry = record.json();
             if entry["attempt"].is_object() {
                 ledger.exchanges.push(entry["attempt"].clone());
@@ -98,6 +107,21 @@ mod tests {
     fn record(partition: i64, value: &str) -> Record {
         let value = Some(value.to_owned());
         Record { partition, offset: 0, timestamp: 0, key: None, headers: Vec::new(), value }
+    }
+
+    #[test]
+    fn what_is_written_again_is_not_decided_again() {
+        let decision = |offset: i64| {
+            format!(
+                r#"{{"v":1,"owner":"a","decisions":[{{"offset":{offset},"delivery":"d","generation":{{"run":0,"n":0}},"verdict":"delivered"}}],"attempt":{{"number":1}}}}"#
+            )
+        };
+        let (owner, first) = (record(0, r#"{"v":1,"owner":"a"}"#), record(0, &decision(1)));
+        let again = Ledger::of(&[owner.clone(), first.clone(), first.clone()]);
+        assert_eq!((again.copies, again.exchanges.len()), (1, 1));
+        assert!(again.ended_twice().is_empty());
+        let twice = Ledger::of(&[owner, first, record(0, &decision(2))]);
+        assert_eq!((twice.copies, twice.ended_twice()), (0, vec!["d"]));
     }
 
     #[test]
