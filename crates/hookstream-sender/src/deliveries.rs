@@ -194,9 +194,9 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             self.on_done(key, &exchange, now, &mut fx);
         }
         self.read_readers();
-        self.outbox.poll(&mut self.log, now.mono);
-        let inputs: Vec<Input> = self.slots.keys().copied().collect();
         let lease = self.log.lease();
+        self.outbox.poll(&mut self.log, lease, now.mono);
+        let inputs: Vec<Input> = self.slots.keys().copied().collect();
         for input in inputs {
             self.take(input, now, &mut fx);
             if let Some(slot) = self.slots.get_mut(&input) {

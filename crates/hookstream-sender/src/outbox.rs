@@ -99,8 +99,15 @@ impl Outbox {
         }
     }
 
-    /// Produces what has waited long enough.
-    pub fn poll(&mut self, log: &mut impl Log, now: Mono) {
+    /// Produces what has waited long enough, as long as the lease holds: who lost the partition and does not know it
+    /// yet must not repeat an owner record, which would void its successor's decisions.
+    pub fn poll(&mut self, log: &mut impl Log, lease: Mono, now: Mono) {
+        if now >= lease {
+            for (at, _) in self.waiting.iter_mut().filter(|(at, _)| *at <= now) {
+                *at = now + AGAIN_AFTER;
+            }
+            return;
+        }
         for _ in 0..self.waiting.len() {
             let Some((at, record)) = self.waiting.pop_front() else { break };
             if at > now {
@@ -136,5 +143,40 @@ impl Outbox {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookstream_log::memory::MemoryLog;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_repeated_without_a_lease() {
+        let mut log = MemoryLog::default();
+        let mut outbox = Outbox::default();
+        let record = Outgoing {
+            topic: Arc::from("attempts"),
+            partition: Partition(0),
+            key: Vec::new(),
+            value: b"owner".to_vec(),
+            headers: Vec::new(),
+            input: Input(1),
+            tag: 1,
+        };
+        outbox.send(&mut log, record, Mono(0));
+        let token = log.drain()[0].token;
+        assert!(outbox.on_produced(token, Err(ProduceError::Unknown), Mono(0)).is_none());
+
+        let due = Mono(0) + AGAIN_AFTER;
+        let lease = due;
+        outbox.poll(&mut log, lease, due);
+        assert!(log.drain().is_empty(), "the lease is over");
+        let again = due + AGAIN_AFTER;
+        assert_eq!(outbox.next_deadline(), Some(again), "it is not looked at all the time");
+        outbox.poll(&mut log, again + AGAIN_AFTER, again);
+        assert_eq!(log.drain().len(), 1, "there is a lease again");
+        assert!(outbox.next_deadline().is_none());
     }
 }

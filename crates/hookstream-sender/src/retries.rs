@@ -79,7 +79,8 @@ impl<L: Log> Retries<L> {
         while let Some(event) = self.log.next_event() {
             self.on_event(event, now);
         }
-        self.outbox.poll(&mut self.log, now.mono);
+        let lease = self.log.lease();
+        self.outbox.poll(&mut self.log, lease, now.mono);
         let inputs: Vec<Input> = self.rungs.keys().copied().collect();
         let mut fx = Vec::new();
         for input in inputs {

@@ -36,7 +36,7 @@ pub struct Plan {
 impl Plan {
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, records: 32 }
+        Self { seed, records: 24 }
     }
 }
 
