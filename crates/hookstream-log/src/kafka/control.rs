@@ -57,9 +57,6 @@ const BUSY_POLL: Duration = Duration::from_millis(5);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// Until a partition whose committed offset could not be read is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// A member that the group has not answered for so long subscribes anew: a join can get stuck while the coordinator
-/// comes up.
-const UNANSWERED: Duration = Duration::from_secs(15);
 /// How long the last commits of a revoked partition may take.
 const FLUSH: Duration = Duration::from_secs(3);
 /// How long cores may take to let go of queues at the end.
@@ -100,10 +97,6 @@ pub(super) struct Control {
     counts: GroupStats,
     /// Partitions of which a record came through the main queue.
     strays: BTreeSet<Key>,
-    /// When the group was asked last for an assignment that has not come; none: it has come.
-    asked_at: Option<Mono>,
-    /// How often it was asked again; the patience doubles each time.
-    asked_again: u32,
     /// Leaving, and until when at most.
     stopping: Option<Mono>,
 }
@@ -135,8 +128,6 @@ impl Control {
             stats_at: Mono(0),
             counts: GroupStats::default(),
             strays: BTreeSet::new(),
-            asked_at: None,
-            asked_again: 0,
             stopping: None,
         };
         std::thread::Builder::new()
@@ -154,7 +145,6 @@ impl Control {
         let topics = self.at.spec.topics.clone();
         self.subscribe(&topics);
         loop {
-            self.ask_again();
             self.poll();
             self.hear_commands();
             while self.revoking.is_none()
@@ -184,23 +174,7 @@ impl Control {
         self.leave();
     }
 
-    fn ask_again(&mut self) {
-        let now = self.now();
-        let patience = UNANSWERED * 2u32.saturating_pow(self.asked_again.min(6));
-        if self.stopping.is_some() || self.asked_at.is_none_or(|asked| now.since(asked) < patience) {
-            return;
-        }
-        tracing::warn!(group = self.at.spec.group, "the group has not answered: joining it anew");
-        self.asked_again += 1;
-        // Nothing is assigned, so nothing is given up. Subscribing to the same topics alone would change nothing.
-        self.at.consumer.unsubscribe();
-        let topics = self.at.spec.topics.clone();
-        self.subscribe(&topics);
-    }
-
-    fn subscribe(&mut self, topics: &[String]) {
-        self.asked_at = Some(self.now());
-        self.at.spec.topics = topics.to_vec();
+    fn subscribe(&self, topics: &[String]) {
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         if let Err(error) = self.at.consumer.subscribe(&topics) {
             tracing::error!(group = self.at.spec.group, "can't subscribe to {topics:?}: {error}");
@@ -262,8 +236,6 @@ impl Control {
 
     fn on_assign(&mut self, partitions: Vec<Key>) {
         tracing::info!(group = self.at.spec.group, partitions = partitions.len(), "assigned");
-        self.asked_at = None;
-        self.asked_again = 0;
         // A partition that is ours already can't be assigned again without having been revoked.
         let again: Vec<Key> = partitions
             .iter()
