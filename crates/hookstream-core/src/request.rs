@@ -82,12 +82,12 @@ const RESERVED: &[&str] = &[
     "upgrade",
     "user-agent",
     "via",
-    "x-google-metadata-request",
     "x-real-ip",
 ];
 
 /// The same for whole families of names.
-const RESERVED_PREFIXES: &[&str] = &["webhook-", "x-forwarded-", "x-aws-ec2-metadata-token"];
+const RESERVED_PREFIXES: &[&str] =
+    &["webhook-", "x-forwarded-", "sec-", "x-aws-ec2-metadata-", "x-google-metadata-"];
 
 /// Whether a webhook may have this header; the name's case doesn't matter.
 ///
