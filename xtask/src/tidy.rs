@@ -22,7 +22,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-egress", &["hookstream-types", "hookstream-core"]),
     (
         "hookstream-config",
-        &["hookstream-types", "hookstream-core", "hookstream-wire", "hookstream-log", "hookstream-settings"],
+        &[
+            "hookstream-types",
+            "hookstream-core",
+            "hookstream-wire",
+            "hookstream-log",
+            "hookstream-settings",
+            "hookstream-runtime",
+        ],
     ),
     ("hookstream-ingester", STAGE),
     ("hookstream-fanout", STAGE),

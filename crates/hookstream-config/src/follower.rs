@@ -91,6 +91,12 @@ impl Follower {
         self.shared.state().problems().collect()
     }
 
+    /// The partition count that the cluster was made with, if that is on record.
+    #[must_use]
+    pub fn partitions(&self) -> Option<i32> {
+        self.shared.state().cluster().map(|cluster| cluster.partitions)
+    }
+
     async fn wait(&self, done: impl Fn(Option<Offset>) -> bool) {
         let mut published = self.published.clone();
         if published.wait_for(|offset| done(*offset)).await.is_err() {

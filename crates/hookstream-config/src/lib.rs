@@ -2,9 +2,10 @@
 //!
 //! [`follower`] keeps a service's view current. [`writer`] is how anything is changed: judged by [`change`]
 //! against [`state`], with secrets sealed by [`envelope`]. [`manifest`] and [`apply`] make the configuration match
-//! a file; [`checks`] says what fields may be.
+//! a file; [`checks`] says what fields may be. [`base`] is how a service comes to all of this at its start.
 
 pub mod apply;
+pub mod base;
 pub mod change;
 pub mod checks;
 pub mod envelope;
@@ -17,6 +18,7 @@ mod testing;
 pub mod topics;
 pub mod writer;
 
+pub use base::Base;
 pub use change::{Change, EventTypeSpec, Expected, Refused, SourceSpec, WebhookSpec};
 pub use envelope::{KeyError, Keyring, OpenError, os_random};
 pub use follower::Follower;

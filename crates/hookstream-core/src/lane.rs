@@ -15,17 +15,28 @@ use crate::decision::DeferReason;
 const FIRST_LIMIT: f64 = 8.0;
 /// What push-back leaves of the limit.
 const BACK_OFF: f64 = 0.7;
-/// Jobs that may wait in memory, in multiples of the limit.
-const QUEUE_PER_LIMIT: f64 = 4.0;
+/// Jobs that may wait in memory however slow the endpoint is, unless the partition is crowded.
 const MIN_QUEUE: usize = 16;
-/// A job waits in memory, not in the ladder, if its turn comes within this time.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
-/// Deliveries per second that slots are reserved at while nothing is known of the endpoint.
-const UNKNOWN_THROUGHPUT: f64 = 100.0;
+/// One overload is one signal: the limit shrinks at most this often.
+const DECREASE_APART: Duration = Duration::from_secs(1);
+/// Before anything is known of an endpoint, it is taken to have served the first limit's requests in this many
+/// seconds each.
+const UNKNOWN_SERVICE: f64 = 0.005;
 /// A rate's burst: what may go out at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
 /// Requests that the estimate of their time remembers: at twice as many all are halved.
 const REMEMBERED: f64 = 64.0;
+
+/// How long a job may wait in memory for its turn. If that comes later, the ladder is the better place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// There is room.
+    Ample,
+    /// The partition is nearly full: who waits long here makes all others wait.
+    Short,
+    /// And the account's share of requests is taken up by endpoints that don't answer.
+    Spent,
+}
 
 /// What a webhook allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,13 +122,12 @@ impl Lane {
 
     /// Takes a job in, or tells it when to come back.
     ///
-    /// `deferred` is the job's last deferral: coming back too early at least doubles it. `crowded`: the
-    /// partition is nearly full, so only what can start at once may stay.
+    /// `deferred` is the job's last deferral: coming back too early at least doubles it.
     pub fn admit(
         &mut self,
         job: Offset,
         deferred: Duration,
-        crowded: bool,
+        patience: Patience,
         rules: &DeferRules,
         now: Mono,
     ) -> Admission {
@@ -130,7 +140,7 @@ impl Lane {
                 return self.defer(DeferReason::BreakerOpen, until, deferred, rules, now);
             }
             Passage::Probe => None,
-            Passage::Free => self.full(crowded, now),
+            Passage::Free => self.too_long(patience, now),
         };
         match reason {
             None => {
@@ -141,23 +151,41 @@ impl Lane {
         }
     }
 
-    fn full(&self, crowded: bool, now: Mono) -> Option<DeferReason> {
-        let wait = self.allowance.rate.map_or(Duration::ZERO, |rate| {
+    /// Why one job more would wait too long here, if it would.
+    fn too_long(&self, patience: Patience, now: Mono) -> Option<DeferReason> {
+        let longest = match patience {
+            Patience::Ample => Duration::from_secs(1),
+            Patience::Short => Duration::from_millis(100),
+            Patience::Spent => return Some(DeferReason::LaneFull),
+        };
+        let by_rate = self.allowance.rate.map_or(Duration::ZERO, |rate| {
             (self.next_start + Duration::from_secs_f64(self.queue.len() as f64 / rate.max(MIN_RATE)))
                 .since(now)
         });
-        if wait > SHORT_WAIT {
+        if by_rate > longest {
             return Some(DeferReason::OverRate);
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a small positive number"
-        )]
-        let room = if crowded { 0 } else { ((self.limit * QUEUE_PER_LIMIT) as usize).max(MIN_QUEUE) };
-        let full =
-            self.queue.len() >= room && (self.queue.len() + self.in_flight as usize) as f64 >= self.limit;
-        full.then_some(if wait.is_zero() { DeferReason::LaneFull } else { DeferReason::OverRate })
+        if patience == Patience::Ample && self.queue.len() < MIN_QUEUE {
+            return None;
+        }
+        // Its turn comes when all those ahead that are over the limit have been served.
+        let ahead = (self.queue.len() + self.in_flight as usize) as f64 + 1.0 - self.limit.max(1.0);
+        let by_limit = ahead.max(0.0) / self.learned_rate(now);
+        (by_limit > longest.as_secs_f64()).then_some(DeferReason::LaneFull)
+    }
+
+    /// Takes out the last job in the queue if its turn is not near any more.
+    pub fn shed(&mut self, patience: Patience, rules: &DeferRules, now: Mono) -> Option<(Offset, Admission)> {
+        let reason = self.too_long(patience, now)?;
+        let job = self.queue.pop_back()?;
+        // It has waited here, so it has not come back too early.
+        Some((job, self.defer(reason, now, Duration::ZERO, rules, now)))
+    }
+
+    /// The job that waits longest.
+    #[must_use]
+    pub fn head(&self) -> Option<Offset> {
+        self.queue.front().copied()
     }
 
     /// Reserves the next slot: not before `from`, and one delivery's time after the slot before.
@@ -176,14 +204,17 @@ impl Lane {
         Admission::Deferred { after: slot.since(now), reason }
     }
 
-    /// Deliveries per second to be expected: what the endpoint could take, at most what is allowed.
+    /// Deliveries per second to be expected: what is allowed, else what the endpoint can take.
+    fn expected_rate(&self, now: Mono) -> f64 {
+        self.allowance.rate.map_or_else(|| self.learned_rate(now), |rate| rate.max(MIN_RATE))
+    }
+
+    /// Deliveries per second that the endpoint can take.
     ///
     /// What it took lately says nothing when there was little to deliver, and slots reserved at that pace would keep
-    /// it there.
-    fn expected_rate(&self, now: Mono) -> f64 {
-        let each = self.service.seconds_each(self.in_flight, now);
-        let learned = each.map_or(UNKNOWN_THROUGHPUT, |each| self.limit / each).max(MIN_RATE);
-        self.allowance.rate.map_or(learned, |rate| rate.max(MIN_RATE))
+    /// it there: so it is what the limit and the time of one request allow.
+    fn learned_rate(&self, now: Mono) -> f64 {
+        (self.limit / self.service.seconds_each(self.in_flight, now)).max(MIN_RATE)
     }
 
     /// Whether the next queued job may start. If it is started, [`Lane::on_start`] is to be told.
@@ -243,7 +274,7 @@ impl Lane {
             Signal::PushBack => {
                 if self.next_decrease <= now {
                     self.limit = (self.limit * BACK_OFF).max(1.0);
-                    self.next_decrease = now + SHORT_WAIT;
+                    self.next_decrease = now + DECREASE_APART;
                 }
                 self.breaker.on_failure(now)
             }
@@ -303,7 +334,7 @@ struct ServiceTime {
 
 impl ServiceTime {
     fn new(now: Mono) -> Self {
-        Self { until: now, busy: 0.0, served: 0.0 }
+        Self { until: now, busy: FIRST_LIMIT * UNKNOWN_SERVICE, served: FIRST_LIMIT }
     }
 
     /// Time has gone by with this many requests in flight.
@@ -321,10 +352,10 @@ impl ServiceTime {
         }
     }
 
-    /// None while nothing is known.
-    fn seconds_each(&self, in_flight: u32, now: Mono) -> Option<f64> {
+    fn seconds_each(&self, in_flight: u32, now: Mono) -> f64 {
         let busy = self.busy + f64::from(in_flight) * now.since(self.until).as_secs_f64();
-        (self.served > 0.0 && busy > 0.0).then(|| busy / self.served)
+        // Even the fastest takes some microseconds.
+        (busy / self.served).max(1e-5)
     }
 }
 
@@ -347,7 +378,7 @@ mod tests {
     }
 
     fn admit(lane: &mut Lane, job: i64, now: Mono) -> Admission {
-        lane.admit(Offset(job), Duration::ZERO, false, &RULES, now)
+        lane.admit(Offset(job), Duration::ZERO, Patience::Ample, &RULES, now)
     }
 
     #[test]
@@ -360,7 +391,7 @@ mod tests {
                 deferred.push(after.as_millis());
             }
         }
-        assert_eq!(deferred.len(), 300 - 32, "four times the first limit waits");
+        assert_eq!(deferred.len(), 300 - 101, "what one second lets out waits");
         assert_eq!(deferred[..3], [5_000, 5_010, 5_020]);
         // Over a quarter of a second with requests that take no time, no more than the rate and one burst go out.
         let mut started = 0;
@@ -377,13 +408,13 @@ mod tests {
     #[test]
     fn an_endpoint_that_had_little_to_do_is_not_taken_to_be_slow() {
         let mut lane = lane(16, None);
-        for second in 0..60 {
+        for second in 0..600 {
             let now = at(second * 1_000);
             assert_eq!(admit(&mut lane, 0, now), Admission::Queued);
             lane.on_start(now);
             lane.on_end(Signal::Good, at(second * 1_000 + 50));
         }
-        let now = at(60_000);
+        let now = at(600_000);
         let last = (0..1_000).map(|job| admit(&mut lane, job, now)).last();
         let Some(Admission::Deferred { after, .. }) = last else { panic!("deferred") };
         // Eight at a time, 50 ms each: 160 a second.
@@ -391,14 +422,57 @@ mod tests {
     }
 
     #[test]
+    fn who_is_served_soon_stays_even_if_there_is_little_room() {
+        let mut lane = lane(64, None);
+        for ms in 0..1_000 {
+            admit(&mut lane, 0, at(ms));
+            lane.on_start(at(ms));
+            lane.on_end(Signal::Good, at(ms + 1));
+        }
+        // Eight at a time, 1 ms each: 800 in 100 ms.
+        let admitted = |lane: &mut Lane, patience| {
+            (0..2_000)
+                .filter(|job| {
+                    lane.admit(Offset(*job), Duration::ZERO, patience, &RULES, at(1_000)) == Admission::Queued
+                })
+                .count()
+        };
+        let short = admitted(&mut lane.clone(), Patience::Short);
+        assert!((790..=810).contains(&short), "{short}");
+        assert_eq!(admitted(&mut lane.clone(), Patience::Ample), 2_000);
+        assert_eq!(admitted(&mut lane, Patience::Spent), 0);
+    }
+
+    #[test]
+    fn who_waits_for_an_endpoint_that_hangs_is_put_off() {
+        let mut lane = lane(64, None);
+        for job in 0..100 {
+            assert_eq!(admit(&mut lane, job, at(0)), Admission::Queued);
+        }
+        while let Turn::Start(_) = lane.turn(at(0)) {
+            lane.on_start(at(0));
+        }
+        assert_eq!((lane.in_flight(), lane.queued()), (8, 92));
+        assert_eq!(lane.shed(Patience::Short, &RULES, at(1)), None, "nothing is known yet");
+        let mut shed = Vec::new();
+        while let Some((job, Admission::Deferred { reason, .. })) =
+            lane.shed(Patience::Short, &RULES, at(1_000))
+        {
+            assert_eq!(reason, DeferReason::LaneFull);
+            shed.push(job.0);
+        }
+        assert_eq!(shed, (8..100).rev().collect::<Vec<_>>(), "the last first");
+    }
+
+    #[test]
     fn slots_follow_what_a_slow_endpoint_takes() {
         let mut lane = lane(1, None);
-        for second in 0..30 {
+        for second in 0..300 {
             admit(&mut lane, 0, at(second * 1_000));
             lane.on_start(at(second * 1_000));
             lane.on_end(Signal::Good, at(second * 1_000 + 1_000));
         }
-        let last = (0..100).map(|job| admit(&mut lane, job, at(30_000))).last();
+        let last = (0..100).map(|job| admit(&mut lane, job, at(300_000))).last();
         let Some(Admission::Deferred { after, .. }) = last else { panic!("deferred") };
         assert!((80..100).contains(&after.as_secs()), "one a second: {after:?}");
     }
@@ -454,13 +528,13 @@ mod tests {
     #[test]
     fn coming_back_too_early_doubles_the_delay() {
         let mut lane = lane(1, None);
-        for job in 0..100 {
+        for job in 0..300 {
             admit(&mut lane, job, at(0));
         }
-        let again = lane.admit(Offset(200), Duration::from_secs(40), false, &RULES, at(0));
+        let again = lane.admit(Offset(200), Duration::from_secs(40), Patience::Ample, &RULES, at(0));
         let Admission::Deferred { after, .. } = again else { panic!("deferred") };
         assert!(after >= Duration::from_secs(80), "{after:?}");
-        let long = lane.admit(Offset(201), Duration::from_secs(7_000), false, &RULES, at(0));
+        let long = lane.admit(Offset(201), Duration::from_secs(7_000), Patience::Ample, &RULES, at(0));
         let Admission::Deferred { after, .. } = long else { panic!("deferred") };
         assert!(after <= Duration::from_secs(3_601), "{after:?}");
     }

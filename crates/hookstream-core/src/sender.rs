@@ -26,7 +26,7 @@ use crate::exchange::{Exchange, FailureKind};
 use crate::frontier::Frontier;
 use crate::job::{DecidedAt, Job, JobState};
 use crate::ladder::Ladder;
-use crate::lane::{Admission, Allowance, DeferRules, Lane, Signal, Turn};
+use crate::lane::{Admission, Allowance, DeferRules, Lane, Patience, Signal, Turn};
 use crate::ledger::{CommitNote, Entry, Reader};
 use crate::mutant::{Mutant, on};
 use crate::outcome::{self, Outcome};
@@ -77,10 +77,14 @@ const MAX_BUNDLE: usize = 128;
 const MAX_BUNDLE_BYTES: usize = 256 * 1024;
 /// Decisions in one record.
 const MAX_DECISIONS: usize = 256;
-/// Part of the in-flight bound beyond which only what can start at once may stay.
+/// Part of the in-flight bound beyond which nobody may wait long in memory.
 const CROWDED_PERCENT: usize = 80;
-/// Part of the in-flight bound that one account may hold while it waits.
+/// Part of the in-flight bound that one account's requests may take: they can't be put off any more.
 const ACCOUNT_PERCENT: usize = 60;
+/// An account whose share was used up for this long has endpoints that don't answer.
+const STUCK_AFTER: Duration = Duration::from_millis(100);
+/// How often a crowded partition looks for those who wait too long.
+const SHED_EVERY: Duration = Duration::from_millis(50);
 /// What a drain leaves for decisions and follow-ups after the last request is cut.
 const DRAIN_MARGIN: Duration = Duration::from_secs(3);
 
@@ -250,6 +254,21 @@ enum Pending {
     FollowUp(Vec<Offset>),
 }
 
+/// What one account has here.
+#[derive(Debug, Default, Clone, Copy)]
+struct Share {
+    jobs: usize,
+    requests: usize,
+    /// Since when it may have no request more.
+    full_since: Option<Mono>,
+}
+
+impl Share {
+    fn is_stuck(&self, now: Mono) -> bool {
+        self.full_since.is_some_and(|since| now.since(since) >= STUCK_AFTER)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Checkpoint {
     /// Decisions about this offset or later ones stand at `note.ledger` or after.
@@ -274,12 +293,16 @@ pub struct Owner {
     last_append: UnixMillis,
     held: FxHashMap<Offset, Held>,
     bytes: usize,
-    accounts: FxHashMap<AccountUid, usize>,
+    accounts: FxHashMap<AccountUid, Share>,
     lanes: FxHashMap<WebhookId, Lane>,
     /// Lanes that may have something to start.
     runnable: VecDeque<WebhookId>,
     /// Lanes that wait for their rate.
     timers: BTreeMap<Mono, Vec<WebhookId>>,
+    /// Lanes that wait for a request of their account to end.
+    blocked: Vec<WebhookId>,
+    /// When to look next for those who wait too long.
+    next_shed: Mono,
     /// Jobs whose maker knew a newer configuration than we do.
     ahead: VecDeque<Offset>,
     undecided: Vec<Decision>,
@@ -317,6 +340,8 @@ impl Owner {
             lanes: FxHashMap::default(),
             runnable: VecDeque::new(),
             timers: BTreeMap::new(),
+            blocked: Vec::new(),
+            next_shed: Mono(0),
             ahead: VecDeque::new(),
             undecided: Vec::new(),
             to_follow: VecDeque::new(),
@@ -340,6 +365,16 @@ impl Owner {
             return 0;
         }
         self.rules.max_in_flight.saturating_sub(self.frontier.incomplete())
+    }
+
+    /// Little room is left.
+    fn is_crowded(&self) -> bool {
+        self.frontier.incomplete() * 100 > self.rules.max_in_flight * CROWDED_PERCENT
+            || self.bytes * 100 > self.rules.max_bytes * CROWDED_PERCENT
+    }
+
+    fn account_limit(&self) -> usize {
+        (self.rules.max_in_flight * ACCOUNT_PERCENT / 100).max(1)
     }
 
     /// The job at an offset that is being handled.

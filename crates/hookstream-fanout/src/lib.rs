@@ -11,62 +11,42 @@ mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_config::{ConfigWriter, Follower, Keyring};
-use hookstream_log::KafkaSettings;
-use hookstream_log::kafka::{self, Group, GroupSpec};
+use hookstream_config::{Base, ConfigWriter, Follower};
+use hookstream_log::kafka::{Group, GroupSpec, join};
 use hookstream_log::pipe::{Driver, Signals, Stats, Stuck};
 use hookstream_runtime::{Ctx, HealthHandle, ServiceError};
 use hookstream_types::Mono;
-use hookstream_wire::Topics;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use self::function::{Match, Parts};
 pub use self::metrics::FanoutMetrics;
 
 /// How often the lag is read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A pipe that is stuck for longer is not ready.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What an event that can't be handled yet waits for.
+const WAITING: &str = "an event was made by a newer configuration than was read here";
 
 /// Runs the service until it is told to stop.
 ///
 /// # Errors
 /// What keeps it from going on.
 pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
-    let configuration = ctx.health.component("configuration");
-    let settings = &ctx.settings;
-    let topics = Arc::new(Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder));
-    let log_settings = KafkaSettings {
-        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
-        client_id: settings.kafka.client_id.clone(),
-        properties: settings.kafka.exposed_properties(),
-    };
     let metrics = FanoutMetrics::register(&ctx.registry)?;
     metrics.touch();
-    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
-    let keyring = Arc::new(Keyring::from_key(&key)?);
-    tokio::select! {
-        () = ctx.shutdown.cancelled() => return Ok(()),
-        fit = hookstream_config::topics::ready(settings, &log_settings, |what| configuration.unready(what)) => fit?,
-    }
-    let follower = Arc::new(Follower::start(&log_settings, &topics.config, Arc::clone(&keyring))?);
-    configuration.unready("reading the configuration");
-    tokio::select! {
-        () = ctx.shutdown.cancelled() => return Ok(()),
-        () = follower.caught_up() => configuration.ready(),
-    }
+    let Some(Base { kafka, topics, keyring, follower, partitions }) = Base::ready(&ctx).await? else {
+        return Ok(());
+    };
 
     let (changed_tx, changed) = watch::channel(());
     let (stopped_tx, stopped) = watch::channel(false);
     let signals = Signals { changed, stopped };
-    let partitions = i32::try_from(settings.topics.partitions)?;
-    let cores = match settings.fanout.cores {
+    let cores = match ctx.settings.fanout.cores {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         cores => cores,
     };
     let spec = GroupSpec::of_function(topics.group("fanout"), vec![topics.events.to_string()], cores);
-    let (group, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
+    let (group, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     let clock = ctx.clock;
     let mut threads = Vec::with_capacity(cores + 1);
     for (core, log) in logs.into_iter().enumerate() {
@@ -92,9 +72,9 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         )?);
     }
 
-    let writer = ConfigWriter::on_kafka(log_settings.clone(), &topics.namespace, &topics.config, keyring)?;
+    let writer = ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, keyring)?;
     let spec = GroupSpec::new(topics.group("commands"), vec![topics.commands.to_string()], 1);
-    let (commands, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
+    let (commands, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     for log in logs {
         let (writer, metrics) = (writer.clone(), metrics.clone());
         let make = move || commands::Carry::new(writer, metrics);
@@ -152,12 +132,11 @@ struct Monitor {
     metrics: FanoutMetrics,
     core: String,
     last: Stats,
-    ready: Option<bool>,
 }
 
 impl Monitor {
     fn new(health: HealthHandle, metrics: &FanoutMetrics, core: String) -> Self {
-        Self { health, metrics: metrics.clone(), core, last: Stats::default(), ready: None }
+        Self { health, metrics: metrics.clone(), core, last: Stats::default() }
     }
 
     fn look(&mut self, stats: Stats, stuck: Option<Stuck>, now: Mono) {
@@ -172,25 +151,6 @@ impl Monitor {
         metrics.produce_retries_total.inc_by(stats.unknown + stats.refused - last.unknown - last.refused);
         *last = stats;
 
-        let reason = match stuck {
-            Some(Stuck::Waiting { since }) if now.since(since) > PATIENCE => {
-                Some("an event was made by a newer configuration than was read here".to_owned())
-            }
-            Some(Stuck::Failing { since, error }) if now.since(since) > PATIENCE => {
-                Some(format!("producing fails: {error}"))
-            }
-            Some(_) | None => None,
-        };
-        if self.ready == Some(reason.is_none()) {
-            return;
-        }
-        self.ready = Some(reason.is_none());
-        match reason {
-            None => self.health.ready(),
-            Some(reason) => {
-                warn!(core = %self.core, "fan-out is stuck: {reason}");
-                self.health.unready(reason);
-            }
-        }
+        self.health.set(stuck.and_then(|stuck| stuck.reason(WAITING, now)));
     }
 }

@@ -13,15 +13,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_config::{Follower, Keyring};
+use hookstream_config::{Base, Follower};
 use hookstream_core::ingest::Routes;
-use hookstream_log::KafkaSettings;
 use hookstream_log::admin::Admin;
-use hookstream_log::kafka::{self, Group, GroupSpec};
+use hookstream_log::kafka::{Group, GroupSpec, join};
 use hookstream_log::pipe::{Driver, Signals, Stats, Stuck};
 use hookstream_runtime::{Ctx, HealthHandle, ServiceError};
 use hookstream_types::Chain;
-use hookstream_wire::Topics;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
@@ -32,8 +30,8 @@ pub use self::topic_ids::TopicIds;
 
 /// How often it is looked for topics that do not exist, and figures are read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A pipe that is stuck for longer is not ready.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What a record that can't be handled yet waits for.
+const WAITING: &str = "a record waits for its topic's id or source";
 /// What is subscribed to while there is no source: no topic has an empty name.
 const NO_TOPIC: &str = "^$";
 
@@ -42,39 +40,29 @@ const NO_TOPIC: &str = "^$";
 /// # Errors
 /// What keeps it from going on.
 pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
-    let configuration = ctx.health.component("configuration");
-    let settings = &ctx.settings;
-    let topics = Arc::new(Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder));
-    let log_settings = KafkaSettings {
-        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
-        client_id: settings.kafka.client_id.clone(),
-        properties: settings.kafka.exposed_properties(),
-    };
     let metrics = IngesterMetrics::register(&ctx.registry)?;
     metrics.touch();
-    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
-    let keyring = Arc::new(Keyring::from_key(&key)?);
-    tokio::select! {
-        () = ctx.shutdown.cancelled() => return Ok(()),
-        fit = hookstream_config::topics::ready(settings, &log_settings, |what| configuration.unready(what)) => fit?,
-    }
-    let follower = Arc::new(Follower::start(&log_settings, &topics.config, keyring)?);
-    let admin = Arc::new(Admin::new(&log_settings)?);
-
-    let Some(cluster) = until_shutdown(&ctx, prepare(&follower, &admin, &configuration)).await else {
+    let identity = ctx.health.component("cluster-id");
+    let Some(Base { kafka, topics, follower, partitions, .. }) = Base::ready(&ctx).await? else {
         return Ok(());
     };
-    configuration.ready();
+    let admin = Arc::new(Admin::new(&kafka)?);
+    let cluster = tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        cluster = cluster_id(&admin, &identity) => cluster,
+    };
 
     let view = follower.view();
     let (routes, _) = Routes::build(view.sources.values());
-    let cores = if settings.ingester.cores == 0 { cpus() } else { settings.ingester.cores };
+    let cores = match ctx.settings.ingester.cores {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        cores => cores,
+    };
     let spec = GroupSpec::of_function(topics.group("ingester"), subscription(&routes), cores);
-    let (group, logs) = kafka::join(&log_settings, spec, ctx.clock.mono_fn())?;
+    let (group, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     let (changed_tx, changed) = watch::channel(());
     let (stopped_tx, stopped) = watch::channel(false);
     let topic_ids = Arc::new(TopicIds::default());
-    let partitions = i32::try_from(settings.topics.partitions)?;
 
     let mut threads = Vec::with_capacity(cores);
     for (core, log) in logs.into_iter().enumerate() {
@@ -119,13 +107,14 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// What must be there before work begins: the configuration, read to its end, and the cluster's id.
-async fn prepare(follower: &Follower, admin: &Admin, health: &HealthHandle) -> Arc<str> {
-    health.unready("reading the configuration");
-    follower.caught_up().await;
+/// Events without an id of their own are named after the cluster.
+async fn cluster_id(admin: &Admin, health: &HealthHandle) -> Arc<str> {
     loop {
         match admin.cluster_id().await {
-            Ok(id) => return id.into(),
+            Ok(id) => {
+                health.ready();
+                return id.into();
+            }
             Err(error) => {
                 health.unready("the cluster's id is not known");
                 warn!(error = %Chain(&error), "cannot learn the cluster's id; trying again");
@@ -133,17 +122,6 @@ async fn prepare(follower: &Follower, admin: &Admin, health: &HealthHandle) -> A
             }
         }
     }
-}
-
-async fn until_shutdown<T>(ctx: &Ctx, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        () = ctx.shutdown.cancelled() => None,
-        done = work => Some(done),
-    }
-}
-
-fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
 fn subscription(routes: &Routes) -> Vec<String> {
@@ -249,12 +227,11 @@ struct Monitor {
     metrics: IngesterMetrics,
     core: String,
     last: Stats,
-    ready: Option<bool>,
 }
 
 impl Monitor {
     fn new(health: HealthHandle, metrics: &IngesterMetrics, core: usize) -> Self {
-        Self { health, metrics: metrics.clone(), core: core.to_string(), last: Stats::default(), ready: None }
+        Self { health, metrics: metrics.clone(), core: core.to_string(), last: Stats::default() }
     }
 
     fn look(&mut self, stats: Stats, stuck: Option<Stuck>, now: hookstream_types::Mono) {
@@ -269,25 +246,6 @@ impl Monitor {
         metrics.produce_retries_total.inc_by(stats.unknown + stats.refused - last.unknown - last.refused);
         *last = stats;
 
-        let reason = match stuck {
-            Some(Stuck::Waiting { since }) if now.since(since) > PATIENCE => {
-                Some("a record waits for its topic's id or source".to_owned())
-            }
-            Some(Stuck::Failing { since, error }) if now.since(since) > PATIENCE => {
-                Some(format!("producing fails: {error}"))
-            }
-            Some(_) | None => None,
-        };
-        if self.ready == Some(reason.is_none()) {
-            return;
-        }
-        self.ready = Some(reason.is_none());
-        match reason {
-            None => self.health.ready(),
-            Some(reason) => {
-                warn!(core = %self.core, "the ingester is stuck: {reason}");
-                self.health.unready(reason);
-            }
-        }
+        self.health.set(stuck.and_then(|stuck| stuck.reason(WAITING, now)));
     }
 }

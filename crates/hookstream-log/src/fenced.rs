@@ -1,7 +1,8 @@
 //! Writes as the only one: whoever claims a name last writes, and all who claimed it before cannot any more.
 //!
 //! Kafka's transactional producers do that: claiming bumps the name's epoch and ends what the former claimant had
-//! begun. Everything here blocks, so it runs on a thread of its own.
+//! begun. Everything here blocks, so it runs on a thread of its own. [`Writer`] is its simple sister: a group of records
+//! at a time too, without a name.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +24,8 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A claim that can be tried again is, after this long.
+const CLAIM_AGAIN: Duration = Duration::from_millis(100);
 /// Deliveries are looked for this often.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -68,81 +71,45 @@ impl ProducerContext for Context {
     }
 }
 
-/// The writer that has claimed a name.
-pub struct FencedWriter {
+/// Writes groups of records, and waits until all replicas have them.
+pub struct Writer {
     producer: BaseProducer<Context>,
 }
 
-impl fmt::Debug for FencedWriter {
+impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FencedWriter").finish_non_exhaustive()
+        f.debug_struct("Writer").finish_non_exhaustive()
     }
 }
 
-impl FencedWriter {
-    /// Claims `transactional_id`. When this returns, no earlier claimant can write any more, and what it had begun
-    /// is either committed or never will be: read the log to its end before deciding anything.
-    ///
+impl Writer {
     /// # Errors
-    /// If it takes longer than `timeout`, or the broker refuses.
-    pub fn claim(
-        settings: &KafkaSettings,
-        transactional_id: &str,
-        timeout: Duration,
-    ) -> Result<Self, KafkaError> {
+    /// If the settings are not taken.
+    pub fn open(settings: &KafkaSettings) -> Result<Self, KafkaError> {
         let mut config = settings.producer(DELIVERY_TIMEOUT)?;
-        config.set("transactional.id", transactional_id);
-        config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+        // A group is handed over as a whole: nothing is to be waited for.
         config.set("linger.ms", "0");
-        let context = Context { reports: Reports::new(transactional_id), delivered: Mutex::default() };
-        let producer = BaseProducer::from_config_and_context(&config, context)?;
-        match producer.init_transactions(timeout) {
-            Ok(()) => Ok(Self { producer }),
-            Err(error) => {
-                producer.poll(Duration::ZERO);
-                let reason = producer.context().reports.last_error();
-                let reason = reason.unwrap_or_else(|| error.to_string());
-                let out_of_reach = matches!(
-                    error.rdkafka_error_code(),
-                    Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown)
-                );
-                Err(if out_of_reach {
-                    KafkaError::NoBroker { bootstrap_servers: settings.bootstrap_servers.clone(), reason }
-                } else {
-                    KafkaError::Refused {
-                        action: format!("claim `{transactional_id}`"),
-                        reason: error.to_string(),
-                    }
-                })
-            }
-        }
+        let context = Context { reports: Reports::new("writer"), delivered: Mutex::default() };
+        Ok(Self { producer: BaseProducer::from_config_and_context(&config, context)? })
     }
 
-    /// Writes all of `records` or none. After anything but [`Outcome::Committed`] the writer is of no use.
-    #[must_use]
-    pub fn write(&mut self, records: &[OutRecord<'_>]) -> Outcome {
-        if let Err(error) = self.producer.begin_transaction() {
-            return not_written(&error);
-        }
+    /// Writes `records`, and returns where they are.
+    ///
+    /// # Errors
+    /// [`KafkaError::Refused`] if one of them was not acknowledged; the others may be there.
+    pub fn write(&mut self, records: &[OutRecord<'_>]) -> Result<Vec<Offset>, KafkaError> {
+        self.send_all(records).map_err(|error| KafkaError::Refused {
+            action: format!("write {} records", records.len()),
+            reason: error.to_string(),
+        })
+    }
+
+    fn send_all(&mut self, records: &[OutRecord<'_>]) -> Result<Vec<Offset>, RdError> {
         self.producer.context().delivered.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for (index, record) in records.iter().enumerate() {
-            if let Err(error) = self.send(index, record) {
-                return self.abort(&error);
-            }
+            self.send(index, record)?;
         }
-        let offsets = match self.deliveries(records.len()) {
-            Ok(offsets) => offsets,
-            Err(error) => return self.abort(&error),
-        };
-        // Nothing is in flight, so this does not run into the crate's slow flush.
-        match self.producer.commit_transaction(COMMIT_TIMEOUT) {
-            Ok(()) => Outcome::Committed { offsets },
-            Err(error) => {
-                // Whatever the error: the commit may have been carried out before it.
-                tracing::warn!("the outcome of a transaction is not known: {error}");
-                Outcome::Unknown
-            }
-        }
+        self.deliveries(records.len())
     }
 
     fn send(&self, index: usize, record: &OutRecord<'_>) -> Result<(), RdError> {
@@ -180,12 +147,72 @@ impl FencedWriter {
             self.producer.poll(POLL);
         }
     }
+}
+
+/// The writer that has claimed a name.
+#[derive(Debug)]
+pub struct FencedWriter {
+    writer: Writer,
+}
+
+impl FencedWriter {
+    /// Claims `transactional_id`. When this returns, no earlier claimant can write any more, and what it had begun
+    /// is either committed or never will be: read the log to its end before deciding anything.
+    ///
+    /// # Errors
+    /// If it takes longer than `timeout`, or the broker refuses.
+    pub fn claim(
+        settings: &KafkaSettings,
+        transactional_id: &str,
+        timeout: Duration,
+    ) -> Result<Self, KafkaError> {
+        let mut config = settings.producer(DELIVERY_TIMEOUT)?;
+        config.set("transactional.id", transactional_id);
+        config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+        config.set("linger.ms", "0");
+        let context = Context { reports: Reports::new(transactional_id), delivered: Mutex::default() };
+        let producer = BaseProducer::from_config_and_context(&config, context)?;
+        let by = Instant::now() + timeout;
+        loop {
+            match producer.init_transactions(by.saturating_duration_since(Instant::now())) {
+                Ok(()) => return Ok(Self { writer: Writer { producer } }),
+                // The coordinator moves, or ends what the former claimant had begun.
+                Err(RdError::Transaction(error))
+                    if error.is_retriable() && Instant::now() + CLAIM_AGAIN < by =>
+                {
+                    std::thread::sleep(CLAIM_AGAIN);
+                }
+                Err(error) => return Err(not_claimed(settings, transactional_id, &producer, &error)),
+            }
+        }
+    }
+
+    /// Writes all of `records` or none. After anything but [`Outcome::Committed`] the writer is of no use.
+    #[must_use]
+    pub fn write(&mut self, records: &[OutRecord<'_>]) -> Outcome {
+        if let Err(error) = self.writer.producer.begin_transaction() {
+            return not_written(&error);
+        }
+        let offsets = match self.writer.send_all(records) {
+            Ok(offsets) => offsets,
+            Err(error) => return self.abort(&error),
+        };
+        // Nothing is in flight, so this does not run into the crate's slow flush.
+        match self.writer.producer.commit_transaction(COMMIT_TIMEOUT) {
+            Ok(()) => Outcome::Committed { offsets },
+            Err(error) => {
+                // Whatever the error: the commit may have been carried out before it.
+                tracing::warn!("the outcome of a transaction is not known: {error}");
+                Outcome::Unknown
+            }
+        }
+    }
 
     /// Gives the transaction up. It was not committed, so nothing of it will ever be seen, even if the abort fails.
     fn abort(&self, error: &RdError) -> Outcome {
         let outcome = not_written(error);
         if outcome != Outcome::Fenced
-            && let Err(error) = self.producer.abort_transaction(ABORT_TIMEOUT)
+            && let Err(error) = self.writer.producer.abort_transaction(ABORT_TIMEOUT)
         {
             if is_fenced(&error) {
                 return Outcome::Fenced;
@@ -193,6 +220,22 @@ impl FencedWriter {
             tracing::warn!("can't abort a transaction: {error}; the broker will");
         }
         outcome
+    }
+}
+
+fn not_claimed(
+    settings: &KafkaSettings,
+    transactional_id: &str,
+    producer: &BaseProducer<Context>,
+    error: &RdError,
+) -> KafkaError {
+    producer.poll(Duration::ZERO);
+    let reason = producer.context().reports.last_error().unwrap_or_else(|| error.to_string());
+    match error.rdkafka_error_code() {
+        Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
+            KafkaError::NoBroker { bootstrap_servers: settings.bootstrap_servers.clone(), reason }
+        }
+        _ => KafkaError::Refused { action: format!("claim `{transactional_id}`"), reason: error.to_string() },
     }
 }
 

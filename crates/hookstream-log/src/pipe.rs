@@ -202,6 +202,23 @@ pub enum Stuck {
     Failing { since: Mono, error: ProduceError },
 }
 
+impl Stuck {
+    /// Why the pipe is not ready, for people; none while it has not lasted longer than is usual.
+    ///
+    /// `waiting` says what the function waits for.
+    #[must_use]
+    pub fn reason(self, waiting: &str, now: Mono) -> Option<Arc<str>> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        match self {
+            Self::Waiting { since } if now.since(since) > PATIENCE => Some(waiting.into()),
+            Self::Failing { since, error } if now.since(since) > PATIENCE => {
+                Some(format!("producing fails: {error}").into())
+            }
+            Self::Waiting { .. } | Self::Failing { .. } => None,
+        }
+    }
+}
+
 /// The state of one input.
 struct InputState {
     place: Place,

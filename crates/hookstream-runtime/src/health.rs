@@ -103,7 +103,8 @@ impl HealthHandle {
         self.set(Some(reason.into()));
     }
 
-    fn set(&self, reason: Option<Arc<str>>) {
+    /// Whether the component can't do its work, and why.
+    pub fn set(&self, reason: Option<Arc<str>>) {
         self.states.send_if_modified(|states| {
             let before = states.insert(self.name.clone(), reason.clone());
             let changed = before.as_ref() != Some(&reason);

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hookstream_config::{Follower, Keyring};
+use hookstream_config::{Base, Follower};
 use hookstream_core::clock::BrokerClock;
 use hookstream_core::ladder::Ladder;
 use hookstream_core::sender::Rules;
 use hookstream_egress::{Client, EgressSettings};
-use hookstream_log::KafkaSettings;
-use hookstream_log::kafka::{self, Group, GroupSpec, KafkaLog};
+use hookstream_log::kafka::{Group, GroupSpec, KafkaLog, join};
 use hookstream_runtime::{Clock, Ctx, HealthHandle, ServiceError};
 use hookstream_types::{Mono, Now, OwnerId, UnixMillis};
 use hookstream_wire::Topics;
@@ -54,39 +53,23 @@ struct Common {
 /// # Errors
 /// What keeps it from going on.
 pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
-    let configuration = ctx.health.component("configuration");
     let settings = Arc::clone(&ctx.settings);
     let ladder = Arc::new(settings.topics.retry_ladder.clone());
-    let topics = Arc::new(Topics::new(&settings.kafka.namespace, &ladder));
-    let kafka_settings = KafkaSettings {
-        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
-        client_id: settings.kafka.client_id.clone(),
-        properties: settings.kafka.exposed_properties(),
-    };
     let metrics = SenderMetrics::register(&ctx.registry)?;
     let rungs: Vec<String> = ladder.rungs().iter().map(|rung| Ladder::label(*rung)).collect();
     metrics.touch(&rungs);
-    let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
-    let keyring = Arc::new(Keyring::from_key(&key)?);
-    tokio::select! {
-        () = ctx.shutdown.cancelled() => return Ok(()),
-        fit = hookstream_config::topics::ready(&settings, &kafka_settings, |what| configuration.unready(what)) => fit?,
-    }
-    configuration.unready("reading the configuration");
-    let follower = Arc::new(Follower::start(&kafka_settings, &topics.config, keyring)?);
-    tokio::select! {
-        () = ctx.shutdown.cancelled() => return Ok(()),
-        () = follower.caught_up() => configuration.ready(),
-    }
+    let Some(Base { kafka, topics, follower, partitions, .. }) = Base::ready(&ctx).await? else {
+        return Ok(());
+    };
 
     let (stopped_tx, stopped) = watch::channel(false);
     let common = Common {
         topics: Arc::clone(&topics),
         ladder,
         partitions: Partitions {
-            deliveries: i32::try_from(settings.topics.partitions)?,
+            deliveries: partitions,
             retry: i32::try_from(settings.topics.retry_partitions)?,
-            other: i32::try_from(settings.topics.partitions)?,
+            other: partitions,
         },
         broker: Arc::new(BrokerClock::default()),
         follower,
@@ -101,7 +84,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         prefetch_bytes: DELIVERIES_PREFETCH,
         ..GroupSpec::new(topics.group("sender"), vec![topics.deliveries.to_string()], cores)
     };
-    let (deliveries, logs) = kafka::join(&kafka_settings, spec, ctx.clock.mono_fn())?;
+    let (deliveries, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     let mut threads = Vec::with_capacity(cores + 1);
     for (core, log) in logs.into_iter().enumerate() {
         let health = ctx.health.component(&format!("core-{core}"));
@@ -117,7 +100,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let names = topics.retry.iter().map(ToString::to_string).collect();
     let spec =
         GroupSpec { prefetch_bytes: RETRY_PREFETCH, ..GroupSpec::new(topics.group("retry"), names, 1) };
-    let (retries, logs) = kafka::join(&kafka_settings, spec, ctx.clock.mono_fn())?;
+    let (retries, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     for log in logs {
         let common = common.clone();
         threads.push(thread("sender-retry".to_owned(), async move |_| retry(common, log).await)?);
@@ -260,18 +243,13 @@ impl Monitor {
             (None, false) => Some("claiming partitions".to_owned()),
             (None, true) => None,
         };
-        match reason {
-            None => {
-                self.stuck_since = None;
-                self.health.ready();
-            }
-            Some(reason) => {
-                let since = *self.stuck_since.get_or_insert(now);
-                if now.since(since) >= PATIENCE {
-                    warn!(core = %self.core, "the sender is stuck: {reason}");
-                    self.health.unready(reason);
-                }
-            }
+        if reason.is_none() {
+            self.stuck_since = None;
+        }
+        let since = reason.is_some().then(|| *self.stuck_since.get_or_insert(now));
+        let lasts = since.is_some_and(|since| now.since(since) >= PATIENCE);
+        if reason.is_none() || lasts {
+            self.health.set(reason.map(Into::into));
         }
     }
 }

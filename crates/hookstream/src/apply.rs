@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hookstream_config::apply::{Options, diff};
+use hookstream_config::base::kafka_settings;
 use hookstream_config::manifest::resolve_from_system;
 use hookstream_config::{ConfigWriter, Keyring, Manifest, WriteError, os_random};
 use hookstream_runtime::Clock;
@@ -14,7 +15,7 @@ use hookstream_settings::Settings;
 use hookstream_wire::Topics;
 
 use crate::args::ApplyArgs;
-use crate::cluster::{Cluster, client};
+use crate::cluster::Cluster;
 use crate::dev;
 use crate::failure::{EXIT_DIFFERS, Failure};
 
@@ -33,7 +34,8 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
         let message = format!("there is no topic `{}`; `hookstream topics create` makes it", names.config);
         return Err(Failure::Other(message.into()));
     }
-    let writer = ConfigWriter::on_kafka(client(&settings.kafka), &names.namespace, &names.config, keyring)?;
+    let writer =
+        ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &names.namespace, &names.config, keyring)?;
     cluster.block_on(apply(args, writer, manifest))
 }
 

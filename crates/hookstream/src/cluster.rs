@@ -1,15 +1,18 @@
 //! The Kafka cluster, as the commands need it: hookstream-log does the work, here its errors get exit codes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use hookstream_config::base::{FORMAT, kafka_settings};
+use hookstream_config::{Change, ConfigWriter, Keyring, WriteError, os_random};
 use hookstream_log::admin::{Admin, Difference, TopicSpec};
-use hookstream_log::fenced::{FencedWriter, Outcome};
+use hookstream_log::fenced::Writer;
 use hookstream_log::{KafkaError, KafkaSettings, OutRecord};
-use hookstream_settings::{Kafka, Settings};
+use hookstream_settings::Settings;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_types::{Partition, partition_for};
+use hookstream_wire::Topics;
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 use crate::failure::Failure;
 
@@ -17,11 +20,12 @@ use crate::failure::Failure;
 const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 /// How much longer a broker may take.
 const MORE_PATIENCE: Duration = Duration::from_secs(13);
-/// How long claiming a producer's name may take.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(20);
-/// Records and bytes that are written together: far below the client's queue, and few enough transactions.
+/// Records and bytes that are written together: far below the client's queue.
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Who made the change, in the configuration's records.
+const ACTOR: &str = "hookstream topics create";
 
 /// An event for a source topic.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Asks for the cluster, and says so if it takes long.
     pub(crate) fn connect(settings: &Settings) -> Result<Self, Failure> {
-        let settings = client(&settings.kafka);
+        let settings = kafka_settings(&settings.kafka);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let admin = Admin::new(&settings).map_err(failure)?;
         if runtime.block_on(admin.wait_for_broker(Some(FIRST_PATIENCE))).is_err() {
@@ -62,6 +66,27 @@ impl Cluster {
         self.runtime.block_on(self.admin.check(specs)).map_err(failure)
     }
 
+    /// Puts on record what can't be changed any more: the partition count. The same again changes nothing.
+    pub(crate) fn record(&self, settings: &Settings) -> Result<(), Failure> {
+        let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
+        let partitions = hookstream_config::base::partitions(settings);
+        let change =
+            Change::InitCluster { namespace: settings.kafka.namespace.clone(), partitions, format: FORMAT };
+        let written = self.runtime.block_on(async {
+            let writer = ConfigWriter::on_kafka(
+                self.settings.clone(),
+                &names.namespace,
+                &names.config,
+                Arc::new(Keyring::blind(&mut os_random)),
+            )?;
+            Ok::<_, Failure>(writer.write(ACTOR, vec![change]).await)
+        })?;
+        written.map(drop).map_err(|error| match error {
+            WriteError::Unavailable { .. } => Failure::Unavailable(error.into()),
+            WriteError::Refused(_) | WriteError::OutcomeUnknown { .. } => Failure::Other(error.into()),
+        })
+    }
+
     pub(crate) fn has_topic(&self, topic: &str) -> Result<bool, Failure> {
         Ok(self.runtime.block_on(self.admin.topics()).map_err(failure)?.contains_key(topic))
     }
@@ -78,9 +103,7 @@ impl Cluster {
             topics.get(topic).copied().filter(|partitions| *partitions > 0).ok_or_else(|| {
                 Failure::Other(format!("there is no topic `{topic}`; create it, or correct the name").into())
             })?;
-        // The name is nobody else's: the writer is used for its acknowledgements, not for its fencing.
-        let name = format!("hookstream-cli-{}", Uuid::new_v4());
-        let writer = FencedWriter::claim(&self.settings, &name, CLAIM_TIMEOUT).map_err(failure)?;
+        let writer = Writer::open(&self.settings).map_err(failure)?;
         Ok(Producer { writer, topic: topic.to_owned(), partitions, next: 0, batch: Vec::new(), bytes: 0 })
     }
 }
@@ -88,7 +111,7 @@ impl Cluster {
 /// A producer to one topic.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    writer: FencedWriter,
+    writer: Writer,
     topic: String,
     partitions: i32,
     /// The partition of the next record that has no key.
@@ -149,31 +172,12 @@ impl Producer {
                 headers: &record.headers,
             })
             .collect();
-        let outcome = self.writer.write(&records);
-        let topic = &self.topic;
-        match outcome {
-            Outcome::Committed { .. } => {
-                self.batch.clear();
-                self.bytes = 0;
-                Ok(())
-            }
-            Outcome::NotWritten { reason } => Err(format!("could not write to `{topic}`: {reason}").into()),
-            Outcome::Fenced => {
-                Err(format!("could not write to `{topic}`: another took this producer's name").into())
-            }
-            Outcome::Unknown => {
-                Err(format!("the last records may be in `{topic}` or not: no answer came").into())
-            }
-        }
-    }
-}
-
-/// The Kafka client's settings.
-pub(crate) fn client(kafka: &Kafka) -> KafkaSettings {
-    KafkaSettings {
-        bootstrap_servers: kafka.bootstrap_servers.clone(),
-        client_id: kafka.client_id.clone(),
-        properties: kafka.exposed_properties(),
+        self.writer.write(&records).map_err(|error| {
+            Failure::Other(format!("could not write to `{}`: {error}", self.topic).into())
+        })?;
+        self.batch.clear();
+        self.bytes = 0;
+        Ok(())
     }
 }
 

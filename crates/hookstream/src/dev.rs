@@ -62,7 +62,7 @@ fn prepare_topics(settings: &mut Settings) -> Result<(), Failure> {
         differences = cluster.check_topics(&topics::specs(settings))?;
     }
     if differences.is_empty() {
-        return Ok(());
+        return cluster.record(settings);
     }
     let list: String = differences.iter().map(|difference| format!("\n  - {difference}")).collect();
     Err(format!("the topics are not as the settings say:{list}").into())

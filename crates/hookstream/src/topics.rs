@@ -18,6 +18,7 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
         for topic in cluster.create_topics(&specs).map_err(failure)? {
             println!("created `{topic}`");
         }
+        cluster.record(&settings)?;
     }
     let differences = cluster.check_topics(&specs)?;
     if differences.is_empty() {

@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -50,14 +51,27 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// A port that was free a moment ago.
+/// An address on which nobody listens, given out once in a run.
+///
+/// It lies below the ports that the system gives to whoever asks for any, so nobody else takes it before its user does.
 ///
 /// # Panics
 /// If the machine has none left.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    const FIRST: u16 = 15_000;
+    const COUNT: u16 = 15_000;
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Two runs at a time start at different places.
+    let start = std::process::id().wrapping_mul(101);
+    (0..COUNT)
+        .map(|_| {
+            let next = start.wrapping_add(u32::from(GIVEN.fetch_add(1, Ordering::Relaxed)));
+            let port = FIRST + u16::try_from(next % u32::from(COUNT)).expect("less than the count");
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        })
+        .find(|addr| TcpListener::bind(addr).is_ok())
+        .expect("a free port")
 }
 
 /// A running service, or a command that runs on and on. It is killed when dropped.

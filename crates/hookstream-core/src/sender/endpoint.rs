@@ -24,6 +24,12 @@ impl Owner {
         held.job.state.last_status = end.status;
         held.job.state.last_failure = end.failure.map(|kind| kind.label().to_owned());
         let state = held.job.state.clone();
+        if let Some(share) = self.accounts.get_mut(&held.job.event.account) {
+            share.requests = share.requests.saturating_sub(1);
+            if share.full_since.take().is_some() {
+                self.runnable.extend(self.blocked.drain(..));
+            }
+        }
         if let Some(lane) = self.lanes.get_mut(&state.webhook) {
             if lane.on_end(signal, now.mono) {
                 fx.push(Effect::Observed(Observed::BreakerOpened));
@@ -72,6 +78,36 @@ impl Owner {
         fx.push(Effect::Append { tag, entry: Entry::Decisions { owner: self.id, decisions }, attempt_of });
     }
 
+    /// How long this account's jobs may wait in memory now.
+    pub(super) fn patience(&self, account: AccountUid, now: Mono) -> Patience {
+        if !self.is_crowded() {
+            return Patience::Ample;
+        }
+        let stuck = self.accounts.get(&account).is_some_and(|share| share.is_stuck(now));
+        if stuck { Patience::Spent } else { Patience::Short }
+    }
+
+    /// Puts those off who would wait too long: admitted when there was room, or when their endpoint was faster.
+    pub(super) fn shed(&mut self, now: Now) {
+        if now.mono < self.next_shed || !self.is_crowded() {
+            return;
+        }
+        self.next_shed = now.mono + SHED_EVERY;
+        let rules = self.rules.defer();
+        let mut shed = Vec::new();
+        for (id, lane) in &self.lanes {
+            let Some(head) = lane.head().and_then(|offset| self.held.get(&offset)) else { continue };
+            shed.push((*id, self.patience(head.job.event.account, now.mono)));
+        }
+        for (id, patience) in shed {
+            while let Some((offset, Admission::Deferred { after, reason })) =
+                self.lanes.get_mut(&id).and_then(|lane| lane.shed(patience, &rules, now.mono))
+            {
+                self.defer(offset, after, reason, now);
+            }
+        }
+    }
+
     pub(super) fn admit(&mut self, offset: Offset, view: &View, now: Now) {
         let Some(held) = self.held.get(&offset) else { return };
         let state = &held.job.state;
@@ -82,16 +118,12 @@ impl Owner {
             Err(Ineligible::Skip(reason)) => return self.skip(offset, reason),
             Err(Ineligible::Hold) => return self.defer_held(offset, deferred, now),
         };
-        let cap = self.rules.max_in_flight;
-        let account_jobs = self.accounts.get(&held.job.event.account).copied().unwrap_or(0);
-        let crowded = self.frontier.incomplete() * 100 > cap * CROWDED_PERCENT
-            || account_jobs * 100 > cap * ACCOUNT_PERCENT
-            || self.bytes * 100 > self.rules.max_bytes * CROWDED_PERCENT;
+        let patience = self.patience(held.job.event.account, now.mono);
         let allowance = Allowance { concurrency: webhook.concurrency, rate: webhook.rate };
         let shortest = self.rules.ladder.shortest();
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(allowance, shortest, now.mono));
         lane.allow(allowance);
-        match lane.admit(offset, deferred, crowded, &self.rules.defer(), now.mono) {
+        match lane.admit(offset, deferred, patience, &self.rules.defer(), now.mono) {
             Admission::Queued => self.runnable.push_back(id),
             Admission::Deferred { after, reason } => self.defer(offset, after, reason, now),
         }

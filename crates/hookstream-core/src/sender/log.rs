@@ -201,16 +201,16 @@ impl Owner {
 
     pub(super) fn hold(&mut self, offset: Offset, job: Job, stage: Stage) {
         self.bytes += job.size();
-        *self.accounts.entry(job.event.account).or_default() += 1;
+        self.accounts.entry(job.event.account).or_default().jobs += 1;
         self.held.insert(offset, Held { job, stage });
     }
 
     pub(super) fn release(&mut self, offset: Offset) {
         if let Some(held) = self.held.remove(&offset) {
             self.bytes = self.bytes.saturating_sub(held.job.size());
-            if let Some(count) = self.accounts.get_mut(&held.job.event.account) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(share) = self.accounts.get_mut(&held.job.event.account) {
+                share.jobs -= 1;
+                if share.jobs == 0 {
                     self.accounts.remove(&held.job.event.account);
                 }
             }

@@ -23,6 +23,7 @@ impl Owner {
                 if leased {
                     self.dispatch(view, now, fx);
                 }
+                self.shed(now);
             }
             Phase::Draining { cut_at, cut } => {
                 if !cut && now.mono >= cut_at {
@@ -58,7 +59,11 @@ impl Owner {
             | Phase::Draining { .. }
             | Phase::Drained => None,
         };
-        [timer, commit, cut].into_iter().flatten().min()
+        let shed = (self.phase == Phase::Running
+            && self.is_crowded()
+            && self.lanes.values().any(|lane| lane.queued() > 0))
+        .then_some(self.next_shed);
+        [timer, commit, cut, shed].into_iter().flatten().min()
     }
 
     /// The partition is wanted elsewhere: nothing new starts, and what is under way ends by `by`.
@@ -85,6 +90,7 @@ impl Owner {
                 }
                 self.ahead.clear();
                 self.timers.clear();
+                self.blocked.clear();
                 self.runnable.clear();
             }
             Phase::Draining { .. } | Phase::Drained => {}
@@ -149,13 +155,18 @@ impl Owner {
                             self.admit(offset, view, now);
                         }
                     }
-                    Turn::Start(offset) => self.start_request(offset, id, view, now, fx),
+                    Turn::Start(offset) => {
+                        if !self.start_request(offset, id, view, now, fx) {
+                            self.blocked.push(id);
+                            break;
+                        }
+                    }
                 }
             }
         }
     }
 
-    /// State, URL and secret are those of this moment.
+    /// State, URL and secret are those of this moment. Returns whether the account may have this request.
     pub(super) fn start_request(
         &mut self,
         offset: Offset,
@@ -163,15 +174,24 @@ impl Owner {
         view: &View,
         now: Now,
         fx: &mut Vec<Effect>,
-    ) {
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
+    ) -> bool {
+        let limit = self.account_limit();
+        let Some(lane) = self.lanes.get_mut(&id) else { return true };
+        let Some(held) = self.held.get_mut(&offset) else {
+            lane.pop();
+            return true;
+        };
         match eligibility(view, id) {
             Ok(webhook) => {
-                lane.on_start(now.mono);
-                if let Some(held) = self.held.get_mut(&offset) {
-                    held.stage = Stage::Requesting;
-                    held.job.state.first_attempt_at.get_or_insert(now.wall);
+                let share = self.accounts.entry(held.job.event.account).or_default();
+                if share.requests >= limit {
+                    share.full_since.get_or_insert(now.mono);
+                    return false;
                 }
+                share.requests += 1;
+                lane.on_start(now.mono);
+                held.stage = Stage::Requesting;
+                held.job.state.first_attempt_at.get_or_insert(now.wall);
                 fx.push(Effect::Start { offset, webhook: Arc::clone(webhook) });
             }
             Err(Ineligible::Skip(reason)) => {
@@ -180,10 +200,11 @@ impl Owner {
             }
             Err(Ineligible::Hold) => {
                 lane.pop();
-                let deferred = self.held.get(&offset).map_or(0, |held| held.job.state.deferred_ms);
+                let deferred = held.job.state.deferred_ms;
                 self.defer_held(offset, Duration::from_millis(deferred), now);
             }
         }
+        true
     }
 
     /// Deferrals and skips of this turn, many to a record.

@@ -1,6 +1,7 @@
 //! What the topics say: every decision in `attempts`, and every job that waits.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 
 use hookstream_e2e::Stack;
 use serde::Deserialize;
@@ -53,6 +54,9 @@ pub(crate) struct Accounts {
     pub(crate) fates: HashMap<String, Fate>,
     /// Decisions of owners that had been replaced.
     pub(crate) void: usize,
+    /// Records that stand there once more, to the byte: their first acknowledgement was lost, so that they were
+    /// written again. They decide nothing new.
+    pub(crate) copies: usize,
     /// Deliveries whose exchange with this user agent is on record.
     pub(crate) decided_by: HashMap<String, HashSet<String>>,
     /// By partition: when (milliseconds since the epoch) which owner took over, in order.
@@ -69,8 +73,14 @@ impl Accounts {
     /// Reads all of `attempts`.
     pub(crate) fn read(stack: &Stack) -> Self {
         let mut accounts = Self::default();
+        let (mut known, hasher) = (HashSet::new(), RandomState::new());
         stack.kafka.scan(&stack.topic("attempts"), None, |record| {
             let value = record.value.unwrap_or_default();
+            // An owner's name is good for one assignment, and a decision holds the offset that it is about.
+            if !known.insert((record.partition, hasher.hash_one(&value))) {
+                accounts.copies += 1;
+                return;
+            }
             let entry: Entry =
                 serde_json::from_str(&value).unwrap_or_else(|error| panic!("{error}: {value}"));
             accounts.add(record.partition, record.timestamp, entry);

@@ -132,6 +132,7 @@ fn count(events: usize, stack: &Stack, books: &Books, report: &mut Report) {
     let dead = accounts.fates.values().filter(|fate| fate.dead + fate.skipped > 0).count();
     report.claim("dead or skipped", dead, dead == 0);
     report.claim("void decisions", accounts.void, accounts.void == 0);
+    report.fact("decisions that were written again", accounts.copies);
     report.claim("requests that are none of ours", books.strange(), books.strange() == 0);
     let sum =
         |of: fn(&accounts::Fate) -> u32| accounts.fates.values().map(|fate| u64::from(of(fate))).sum::<u64>();

@@ -1,0 +1,88 @@
+//! What every service stands on before it works: topics that fit, and the configuration read to its end.
+
+use std::sync::Arc;
+
+use hookstream_log::KafkaSettings;
+use hookstream_runtime::{Ctx, ServiceError};
+use hookstream_settings::{Kafka, Settings};
+use hookstream_wire::Topics;
+
+use crate::envelope::Keyring;
+use crate::follower::Follower;
+use crate::topics;
+
+/// The version of the records' formats that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// The topics fit, and the view shows everything that was there at the start.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub kafka: KafkaSettings,
+    pub topics: Arc<Topics>,
+    pub keyring: Arc<Keyring>,
+    pub follower: Arc<Follower>,
+    /// Partitions of each of hookstream's topics that have no count of their own.
+    pub partitions: i32,
+}
+
+/// The topics were made for another partition count than the settings say.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{config}` says that this cluster was made with {made} partitions, and `topics.partitions` is {asked}: set it to \
+     {made}; a webhook's jobs would come through two partitions otherwise"
+)]
+struct OtherPartitions {
+    config: Arc<str>,
+    made: i32,
+    asked: i32,
+}
+
+impl Base {
+    /// Waits for all of it, and says in the health component `configuration` what for. None: told to stop meanwhile.
+    ///
+    /// # Errors
+    /// What no waiting mends: a key that can't be used, topics that do not fit.
+    pub async fn ready(ctx: &Ctx) -> Result<Option<Self>, ServiceError> {
+        let health = ctx.health.component("configuration");
+        let settings = &ctx.settings;
+        let topics = Arc::new(Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder));
+        let kafka = kafka_settings(&settings.kafka);
+        let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
+        let keyring = Arc::new(Keyring::from_key(&key)?);
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => return Ok(None),
+            fit = topics::ready(settings, &kafka, |what| health.unready(what)) => fit?,
+        }
+        health.unready("reading the configuration");
+        let follower = Arc::new(Follower::start(&kafka, &topics.config, Arc::clone(&keyring))?);
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => return Ok(None),
+            () = follower.caught_up() => {}
+        }
+        let partitions = partitions(settings);
+        if let Some(made) = follower.partitions().filter(|made| *made != partitions) {
+            return Err(
+                OtherPartitions { config: Arc::clone(&topics.config), made, asked: partitions }.into()
+            );
+        }
+        health.ready();
+        Ok(Some(Self { kafka, topics, keyring, follower, partitions }))
+    }
+}
+
+/// The Kafka client's settings.
+#[must_use]
+pub fn kafka_settings(kafka: &Kafka) -> KafkaSettings {
+    KafkaSettings {
+        bootstrap_servers: kafka.bootstrap_servers.clone(),
+        client_id: kafka.client_id.clone(),
+        properties: kafka.exposed_properties(),
+    }
+}
+
+/// As Kafka counts them.
+#[must_use]
+pub fn partitions(settings: &Settings) -> i32 {
+    // The settings' bounds are far below.
+    i32::try_from(settings.topics.partitions).unwrap_or(i32::MAX)
+}
