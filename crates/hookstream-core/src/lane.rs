@@ -32,7 +32,7 @@ const REMEMBERED: f64 = 64.0;
 pub enum Patience {
     /// There is room.
     Ample,
-    /// The partition is nearly full: who waits long here makes all others wait.
+    /// The partition is nearly full, and others come: who waits long here makes them wait.
     Short,
     /// And the account's share of requests is taken up by endpoints that don't answer.
     Spent,
@@ -140,7 +140,7 @@ impl Lane {
                 return self.defer(DeferReason::BreakerOpen, until, deferred, rules, now);
             }
             Passage::Probe => None,
-            Passage::Free => self.too_long(patience, now),
+            Passage::Free => self.too_long(patience, rules, now),
         };
         match reason {
             None => {
@@ -152,7 +152,7 @@ impl Lane {
     }
 
     /// Why one job more would wait too long here, if it would.
-    fn too_long(&self, patience: Patience, now: Mono) -> Option<DeferReason> {
+    fn too_long(&self, patience: Patience, rules: &DeferRules, now: Mono) -> Option<DeferReason> {
         let longest = match patience {
             Patience::Ample => Duration::from_secs(1),
             Patience::Short => Duration::from_millis(100),
@@ -170,13 +170,13 @@ impl Lane {
         }
         // Its turn comes when all those ahead that are over the limit have been served.
         let ahead = (self.queue.len() + self.in_flight as usize) as f64 + 1.0 - self.limit.max(1.0);
-        let by_limit = ahead.max(0.0) / self.learned_rate(now);
+        let by_limit = ahead.max(0.0) / self.learned_rate(rules, now);
         (by_limit > longest.as_secs_f64()).then_some(DeferReason::LaneFull)
     }
 
     /// Takes out the last job in the queue if its turn is not near any more.
     pub fn shed(&mut self, patience: Patience, rules: &DeferRules, now: Mono) -> Option<(Offset, Admission)> {
-        let reason = self.too_long(patience, now)?;
+        let reason = self.too_long(patience, rules, now)?;
         let job = self.queue.pop_back()?;
         // It has waited here, so it has not come back too early.
         Some((job, self.defer(reason, now, Duration::ZERO, rules, now)))
@@ -200,21 +200,22 @@ impl Lane {
         let doubled = (deferred * 2).min(rules.longest_again);
         let slot = self.next_free.max(from).max(now + rules.shortest).max(now + doubled);
         let slot = slot.min(now + rules.longest);
-        self.next_free = slot + Duration::from_secs_f64(1.0 / self.expected_rate(now));
+        self.next_free = slot + Duration::from_secs_f64(1.0 / self.expected_rate(rules, now));
         Admission::Deferred { after: slot.since(now), reason }
     }
 
     /// Deliveries per second to be expected: what is allowed, else what the endpoint can take.
-    fn expected_rate(&self, now: Mono) -> f64 {
-        self.allowance.rate.map_or_else(|| self.learned_rate(now), |rate| rate.max(MIN_RATE))
+    fn expected_rate(&self, rules: &DeferRules, now: Mono) -> f64 {
+        self.allowance.rate.map_or_else(|| self.learned_rate(rules, now), |rate| rate.max(MIN_RATE))
     }
 
     /// Deliveries per second that the endpoint can take.
     ///
     /// What it took lately says nothing when there was little to deliver, and slots reserved at that pace would keep
     /// it there: so it is what the limit and the time of one request allow.
-    fn learned_rate(&self, now: Mono) -> f64 {
-        (self.limit / self.service.seconds_each(self.in_flight, now)).max(MIN_RATE)
+    fn learned_rate(&self, rules: &DeferRules, now: Mono) -> f64 {
+        let each = self.service.seconds_each(self.in_flight, now) * rules.endpoint_share;
+        (self.limit / each).max(MIN_RATE)
     }
 
     /// Whether the next queued job may start. If it is started, [`Lane::on_start`] is to be told.
@@ -311,8 +312,8 @@ impl Lane {
 /// The slowest rate that is reckoned with: one a day.
 const MIN_RATE: f64 = 1.0 / 86_400.0;
 
-/// Bounds of a deferral.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a deferral goes by.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeferRules {
     /// The shortest rung: nothing comes back sooner.
     pub shortest: Duration,
@@ -320,6 +321,9 @@ pub struct DeferRules {
     pub longest_again: Duration,
     /// The longest that a reserved slot may lie ahead.
     pub longest: Duration,
+    /// The part of a request's time that is the endpoint's, from 0.1 to 1. The rest passes here, on a busy core:
+    /// putting jobs off would make it busier still.
+    pub endpoint_share: f64,
 }
 
 /// How long an endpoint works on one delivery, by Little's law: the time of all requests by those that were served.
@@ -367,6 +371,7 @@ mod tests {
         shortest: Duration::from_secs(5),
         longest_again: Duration::from_secs(3600),
         longest: Duration::from_secs(86_400),
+        endpoint_share: 1.0,
     };
 
     fn at(ms: u64) -> Mono {
@@ -440,7 +445,13 @@ mod tests {
         let short = admitted(&mut lane.clone(), Patience::Short);
         assert!((790..=810).contains(&short), "{short}");
         assert_eq!(admitted(&mut lane.clone(), Patience::Ample), 2_000);
-        assert_eq!(admitted(&mut lane, Patience::Spent), 0);
+        assert_eq!(admitted(&mut lane.clone(), Patience::Spent), 0);
+        let busy = DeferRules { endpoint_share: 0.5, ..RULES };
+        let stays = |job: &i64| {
+            lane.admit(Offset(*job), Duration::ZERO, Patience::Short, &busy, at(1_000)) == Admission::Queued
+        };
+        let short = (0..2_000).filter(stays).count();
+        assert!((1_590..=1_610).contains(&short), "half of the time was lost here: {short}");
     }
 
     #[test]

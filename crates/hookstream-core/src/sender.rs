@@ -63,8 +63,9 @@ impl Rules {
         }
     }
 
-    fn defer(&self) -> DeferRules {
+    fn defer(&self, endpoint_share: f64) -> DeferRules {
         DeferRules {
+            endpoint_share,
             shortest: self.ladder.shortest(),
             longest_again: self.longest_redeferral.max(self.ladder.shortest()),
             longest: Duration::from_secs(86_400),
@@ -77,12 +78,15 @@ const MAX_BUNDLE: usize = 128;
 const MAX_BUNDLE_BYTES: usize = 256 * 1024;
 /// Decisions in one record.
 const MAX_DECISIONS: usize = 256;
-/// Part of the in-flight bound beyond which nobody may wait long in memory.
+/// Part of the in-flight bound beyond which nobody may wait long in memory if others come.
 const CROWDED_PERCENT: usize = 80;
 /// Part of the in-flight bound that one account's requests may take: they can't be put off any more.
 const ACCOUNT_PERCENT: usize = 60;
 /// An account whose share was used up for this long has endpoints that don't answer.
 const STUCK_AFTER: Duration = Duration::from_millis(100);
+/// Who came to an idle lane of a crowded partition had to wait for others. For this long there are likely to be more;
+/// without them nobody is better off if those who wait are put off.
+const OTHERS_FOR: Duration = Duration::from_secs(10);
 /// How often a crowded partition looks for those who wait too long.
 const SHED_EVERY: Duration = Duration::from_millis(50);
 /// What a drain leaves for decisions and follow-ups after the last request is cut.
@@ -303,6 +307,9 @@ pub struct Owner {
     blocked: Vec<WebhookId>,
     /// When to look next for those who wait too long.
     next_shed: Mono,
+    /// Until then we know of jobs that could go at once if those who wait did not take all the room.
+    others_until: Mono,
+    endpoint_share: f64,
     /// Jobs whose maker knew a newer configuration than we do.
     ahead: VecDeque<Offset>,
     undecided: Vec<Decision>,
@@ -342,6 +349,8 @@ impl Owner {
             timers: BTreeMap::new(),
             blocked: Vec::new(),
             next_shed: Mono(0),
+            others_until: Mono(0),
+            endpoint_share: 1.0,
             ahead: VecDeque::new(),
             undecided: Vec::new(),
             to_follow: VecDeque::new(),
@@ -358,6 +367,11 @@ impl Owner {
         self.id
     }
 
+    /// The part of its time that the core is idle: what a request takes beyond it is not the endpoint's doing.
+    pub fn set_idle(&mut self, idle: f64) {
+        self.endpoint_share = idle.clamp(0.1, 1.0);
+    }
+
     /// How many records may be taken now.
     #[must_use]
     pub fn room(&self) -> usize {
@@ -368,7 +382,8 @@ impl Owner {
     }
 
     /// Little room is left.
-    fn is_crowded(&self) -> bool {
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
         self.frontier.incomplete() * 100 > self.rules.max_in_flight * CROWDED_PERCENT
             || self.bytes * 100 > self.rules.max_bytes * CROWDED_PERCENT
     }

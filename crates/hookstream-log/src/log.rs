@@ -186,6 +186,10 @@ pub trait Log {
     /// [`Full`] if the producer's queue is full; nothing was appended and nothing will be answered.
     fn produce(&mut self, token: Token, record: OutRecord<'_>) -> Result<(), Full>;
 
+    /// Sends what was produced since the last call: to be called at the end of each turn, so that what belongs
+    /// together goes together.
+    fn flush(&mut self) {}
+
     /// Everything of `input` below `offset` is complete. The latest wins; it is carried out soon, and in any case
     /// before [`Log::release`] lets the partition go.
     fn commit(&mut self, input: Input, offset: Offset, metadata: String);

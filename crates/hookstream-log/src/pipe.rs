@@ -359,6 +359,7 @@ impl<L: Log, F: Function> Pipe<L, F> {
         self.commit_what_is_due();
         self.retry_what_is_due();
         self.take_turns();
+        self.log.flush();
     }
 
     /// When [`Pipe::step`] should be called, even if the log has nothing new; [`Mono`] 0 is at once.

@@ -97,6 +97,13 @@ impl Route {
 /// Routes kept at most; beyond, all are made anew.
 const MAX_ROUTES: usize = 10_000;
 
+/// Records taken in one turn: answers that have come must not wait long, or endpoints look slow that are not.
+const RECORDS_PER_TURN: usize = 256;
+/// Of those, what each partition may take at least.
+const LEAST_SHARE: usize = 8;
+/// What a crowded partition may take while answers come.
+const CROWDED_SHARE: usize = 4;
+
 /// All partitions of `deliveries` that one thread owns.
 pub struct Deliveries<L, E, O> {
     log: L,
@@ -183,6 +190,13 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         }
     }
 
+    /// The part of its time that this thread is idle, from 0 to 1.
+    pub fn set_idle(&mut self, idle: f64) {
+        for slot in self.slots.values_mut() {
+            slot.owner.set_idle(idle);
+        }
+    }
+
     /// Everything that can be done now.
     pub fn step(&mut self, now: Now) {
         let mut fx = Vec::new();
@@ -190,21 +204,25 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         while let Some(event) = self.log.next_event() {
             self.on_event(event, now, &mut fx);
         }
+        let mut answered = false;
         while let Some((key, exchange)) = self.egress.next_done() {
+            answered = true;
             self.on_done(key, &exchange, now, &mut fx);
         }
         self.read_readers();
         let lease = self.log.lease();
         self.outbox.poll(&mut self.log, lease, now.mono);
         let inputs: Vec<Input> = self.slots.keys().copied().collect();
+        let share = (RECORDS_PER_TURN / inputs.len().max(1)).max(LEAST_SHARE);
         for input in inputs {
-            self.take(input, now, &mut fx);
+            self.take(input, share, answered, now, &mut fx);
             if let Some(slot) = self.slots.get_mut(&input) {
                 let now = Now { broker: self.clock.now(now.mono), ..now };
                 slot.owner.poll(&self.view, lease, now, &mut fx);
             }
             self.apply(input, &mut fx, now);
         }
+        self.log.flush();
         self.more &= self.slots.values().any(|slot| slot.owner.room() > 0) || !self.readers.is_empty();
     }
 
@@ -409,9 +427,11 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         self.readers.insert(reader, (input, what));
     }
 
-    fn take(&mut self, input: Input, now: Now, fx: &mut Vec<Effect>) {
+    fn take(&mut self, input: Input, share: usize, answered: bool, now: Now, fx: &mut Vec<Effect>) {
         let Some(slot) = self.slots.get_mut(&input) else { return };
-        let room = slot.owner.room();
+        // Of a crowded partition's next records most have to be put off: that must not hold up those under way.
+        let most = if slot.owner.is_crowded() && answered { CROWDED_SHARE } else { share };
+        let room = slot.owner.room().min(most);
         if room == 0 {
             return;
         }

@@ -90,6 +90,7 @@ impl<L: Log> Retries<L> {
             }
             self.apply(input, &mut fx, now);
         }
+        self.log.flush();
         self.more &= self.rungs.values().any(|slot| slot.rung.room() > 0);
     }
 

@@ -167,14 +167,27 @@ async fn deliver(
     let mut views = follower.subscribe();
     let mut monitor = Monitor { health, metrics, core: core.to_string(), looked: Mono(0), stuck_since: None };
     let clock = ctx.clock;
+    let mut load = Load::default();
     loop {
+        if let Some(idle) = load.look(clock.mono()) {
+            deliveries.set_idle(idle);
+        }
         deliveries.step(now(&clock));
         monitor.look(&deliveries, clock.mono());
         let until = deliveries.next_deadline();
-        tokio::select! {
-            biased;
+        if until.is_some_and(|at| at <= clock.mono()) {
             // Requests have their turn on each round, however busy the log is.
-            () = tokio::task::yield_now(), if until.is_some_and(|at| at <= clock.mono()) => {}
+            tokio::task::yield_now().await;
+            if *stopped.borrow() {
+                break;
+            }
+            if views.has_changed().unwrap_or(false) {
+                views.mark_unchanged();
+                deliveries.set_view(follower.view());
+            }
+            continue;
+        }
+        tokio::select! {
             seen = views.changed() => {
                 if seen.is_ok() {
                     views.mark_unchanged();
@@ -211,6 +224,28 @@ async fn retry(common: Common, log: KafkaLog) {
 fn random_u32() -> u32 {
     let bytes = uuid::Uuid::new_v4().into_bytes();
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// How busy this thread's runtime is.
+#[derive(Default)]
+struct Load {
+    looked: Mono,
+    busy: Duration,
+}
+
+impl Load {
+    /// The part of the time since the last look that the thread was idle, if it is time to look.
+    fn look(&mut self, now: Mono) -> Option<f64> {
+        const EVERY: Duration = Duration::from_millis(50);
+        let past = now.since(self.looked);
+        if past < EVERY {
+            return None;
+        }
+        let busy = tokio::runtime::Handle::current().metrics().worker_total_busy_duration(0);
+        let spent = busy.saturating_sub(self.busy);
+        (self.looked, self.busy) = (now, busy);
+        Some(1.0 - spent.as_secs_f64() / past.as_secs_f64())
+    }
 }
 
 /// Reports how a core is doing.

@@ -36,22 +36,16 @@ struct Args {
     /// Bytes of a body
     #[arg(long, default_value_t = 1024)]
     body: usize,
-    /// Requests that the bare loop has in flight
+    /// Requests in flight: tasks of the bare loop, and webhooks that take one request at a time
     #[arg(long, default_value_t = 64)]
-    in_flight: u64,
+    in_flight: usize,
     /// Partitions of `deliveries`
     #[arg(long, default_value_t = 8)]
     partitions: u32,
-    /// Jobs in flight per partition, those whose decision is not acknowledged yet included
-    #[arg(long, default_value_t = 32)]
-    per_partition: usize,
     /// Threads of the sender, one after the other; 0 is one per CPU
     #[arg(long, value_delimiter = ',', default_values_t = [1, 0])]
     cores: Vec<usize>,
 }
-
-/// Webhooks, so that each partition has some.
-const WEBHOOKS: usize = 64;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -70,7 +64,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let sink = Sink::start(|_| {})?;
     let stack = Stack::new("sender", args.partitions)?;
     let webhooks: Vec<_> =
-        (0..WEBHOOKS).map(|n| webhook(&format!("w-{n}"), &sink.url(), &["bench.*"], 64)).collect();
+        (0..args.in_flight).map(|n| webhook(&format!("w-{n}"), &sink.url(), &["bench.*"], 1)).collect();
     stack.apply(&json!({ "accounts": [{ "name": DEFAULT_ACCOUNT }], "webhooks": webhooks }))?;
     let mut jobs = Jobs::new(&stack, args.body)?;
 
@@ -124,11 +118,8 @@ fn bare(args: &Args, sink: &Sink) -> anyhow::Result<Work> {
     let body = Bytes::from(Noise::default().text(args.body));
     let thread = std::thread::spawn(move || -> anyhow::Result<Work> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .http1_only()
-            .pool_max_idle_per_host(usize::try_from(in_flight)?)
-            .build()?;
+        let client =
+            reqwest::Client::builder().no_proxy().http1_only().pool_max_idle_per_host(in_flight).build()?;
         let (started, cpu) = (Instant::now(), cpu::of_this_thread()?);
         let left = Rc::new(std::cell::Cell::new(total));
         let local = tokio::task::LocalSet::new();
@@ -155,12 +146,7 @@ fn bare(args: &Args, sink: &Sink) -> anyhow::Result<Work> {
 /// Runs the sender until it has delivered what is there. Its start and the first tenth are not counted.
 fn sender(args: &Args, cores: usize, stack: &Stack, sink: &Sink) -> anyhow::Result<(Work, u64)> {
     let before = sink.received();
-    let settings = [
-        ("SENDER__CORES", cores.to_string()),
-        ("SENDER__MAX_IN_FLIGHT_PER_PARTITION", args.per_partition.to_string()),
-    ];
-    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let service = stack.start("hookstream-sender", &settings)?;
+    let service = stack.start("hookstream-sender", &[("SENDER__CORES", &cores.to_string())])?;
     let patience = Duration::from_secs(120);
     let first = args.deliveries / 10;
     let started = sink.wait_for(before + first, patience).with_context(|| service.said())?;

@@ -83,8 +83,10 @@ impl Owner {
         if !self.is_crowded() {
             return Patience::Ample;
         }
-        let stuck = self.accounts.get(&account).is_some_and(|share| share.is_stuck(now));
-        if stuck { Patience::Spent } else { Patience::Short }
+        if self.accounts.get(&account).is_some_and(|share| share.is_stuck(now)) {
+            return Patience::Spent;
+        }
+        if now < self.others_until { Patience::Short } else { Patience::Ample }
     }
 
     /// Puts those off who would wait too long: admitted when there was room, or when their endpoint was faster.
@@ -93,7 +95,7 @@ impl Owner {
             return;
         }
         self.next_shed = now.mono + SHED_EVERY;
-        let rules = self.rules.defer();
+        let rules = self.rules.defer(self.endpoint_share);
         let mut shed = Vec::new();
         for (id, lane) in &self.lanes {
             let Some(head) = lane.head().and_then(|offset| self.held.get(&offset)) else { continue };
@@ -119,11 +121,15 @@ impl Owner {
             Err(Ineligible::Hold) => return self.defer_held(offset, deferred, now),
         };
         let patience = self.patience(held.job.event.account, now.mono);
+        let idle = self.lanes.get(&id).is_none_or(|lane| lane.queued() == 0 && lane.in_flight() == 0);
+        if idle && self.is_crowded() {
+            self.others_until = now.mono + OTHERS_FOR;
+        }
         let allowance = Allowance { concurrency: webhook.concurrency, rate: webhook.rate };
         let shortest = self.rules.ladder.shortest();
         let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(allowance, shortest, now.mono));
         lane.allow(allowance);
-        match lane.admit(offset, deferred, patience, &self.rules.defer(), now.mono) {
+        match lane.admit(offset, deferred, patience, &self.rules.defer(self.endpoint_share), now.mono) {
             Admission::Queued => self.runnable.push_back(id),
             Admission::Deferred { after, reason } => self.defer(offset, after, reason, now),
         }

@@ -138,6 +138,7 @@ impl<L: Log> Driver<L> {
                 self.take(input);
             }
         }
+        self.log.flush();
     }
 
     pub fn take(&mut self, input: Input) {

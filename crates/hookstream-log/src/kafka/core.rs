@@ -253,6 +253,10 @@ impl Log for KafkaLog {
         self.producer.produce(token, record)
     }
 
+    fn flush(&mut self) {
+        self.producer.flush();
+    }
+
     fn commit(&mut self, input: Input, offset: Offset, metadata: String) {
         if let Some(owned) = self.owned.get(&input) {
             owned.assignment.set_commit(offset, metadata);

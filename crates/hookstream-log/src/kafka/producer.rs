@@ -1,17 +1,24 @@
 //! A core's idempotent producer.
+//!
+//! **One batch at a time per partition.** librdkafka lets an idempotent producer have no more than five *messages* of
+//! a partition in flight before it holds back the next request, and while it holds back records whose `linger.ms` is
+//! over, the broker's thread does not sleep but spins (`rd_kafka_toppar_producer_serve` sets a wake-up time that has
+//! passed). So records are kept here until the partition's last batch is answered, and then handed over together:
+//! the busier a partition, the larger its batches, and nobody spins.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hookstream_types::{Offset, UnixMillis};
+use hookstream_types::{Offset, Partition, UnixMillis};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
 };
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::client::{KafkaSettings, Reports};
@@ -102,6 +109,37 @@ struct Client {
     producer: Arc<BaseProducer<Context>>,
 }
 
+/// Records and bytes that may wait here.
+const MAX_WAITING: usize = 50_000;
+const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+
+/// A record that waits for the batch before it.
+struct Waiting {
+    token: Token,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Option<OwnedHeaders>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        let len = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        len(&self.key) + len(&self.value)
+    }
+}
+
+/// One partition's records.
+struct Batches {
+    topic: Arc<str>,
+    partition: Partition,
+    /// Handed over and not answered.
+    in_flight: usize,
+    waiting: VecDeque<Waiting>,
+}
+
+/// Where a partition's batches are in [`Producer::batches`].
+type Index = usize;
+
 /// Appends records, and tells what became of each, exactly once.
 pub(super) struct Producer {
     settings: KafkaSettings,
@@ -111,7 +149,15 @@ pub(super) struct Producer {
     client: Client,
     /// The client is purged and will be replaced when all of its records are answered.
     failing: bool,
-    in_flight: usize,
+    batches: Vec<Batches>,
+    /// By topic and partition.
+    index: FxHashMap<Arc<str>, FxHashMap<Partition, Index>>,
+    /// Partitions whose next batch can be handed over.
+    ready: Vec<Index>,
+    /// Handed over and not answered.
+    sent: FxHashMap<Token, Index>,
+    waiting: usize,
+    waiting_bytes: usize,
     /// Outcomes that are known without a broker.
     local: VecDeque<Outcome>,
 }
@@ -131,38 +177,104 @@ impl Producer {
             wake,
             client,
             failing: false,
-            in_flight: 0,
+            batches: Vec::new(),
+            index: FxHashMap::default(),
+            ready: Vec::new(),
+            sent: FxHashMap::default(),
+            waiting: 0,
+            waiting_bytes: 0,
             local: VecDeque::new(),
         })
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.sent.len() + self.waiting
     }
 
+    /// Takes a record, which goes out with [`Producer::flush`].
     pub(super) fn produce(&mut self, token: Token, record: OutRecord<'_>) -> Result<(), Full> {
-        if self.failing {
+        if self.failing || self.waiting >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES {
             return Err(Full);
         }
+        let mut headers = None;
+        if !record.headers.is_empty() {
+            let mut owned = OwnedHeaders::new_with_capacity(record.headers.len());
+            for (name, value) in record.headers {
+                owned = owned.insert(Header { key: name, value: Some(*value) });
+            }
+            headers = Some(owned);
+        }
+        let waiting = Waiting {
+            token,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers,
+        };
+        let index = self.index(record.topic, record.partition);
+        let batches = &mut self.batches[index];
+        if batches.in_flight == 0 && batches.waiting.is_empty() {
+            self.ready.push(index);
+        }
+        self.waiting += 1;
+        self.waiting_bytes += waiting.bytes();
+        batches.waiting.push_back(waiting);
+        Ok(())
+    }
+
+    fn index(&mut self, topic: &str, partition: Partition) -> Index {
+        if let Some(index) = self.index.get(topic).and_then(|partitions| partitions.get(&partition)) {
+            return *index;
+        }
+        let name =
+            self.index.get_key_value(topic).map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
+        let index = self.batches.len();
+        self.index.entry(Arc::clone(&name)).or_default().insert(partition, index);
+        self.batches.push(Batches { topic: name, partition, in_flight: 0, waiting: VecDeque::new() });
+        index
+    }
+
+    /// Hands over what has waited for its partition's last batch, and what was produced since.
+    pub(super) fn flush(&mut self) {
+        if self.failing {
+            return;
+        }
+        let mut full = Vec::new();
+        while let Some(index) = self.ready.pop() {
+            while let Some(waiting) = self.batches[index].waiting.pop_front() {
+                let bytes = waiting.bytes();
+                if let Err(waiting) = self.hand_over(index, waiting) {
+                    self.batches[index].waiting.push_front(waiting);
+                    if self.batches[index].in_flight == 0 {
+                        full.push(index);
+                    }
+                    break;
+                }
+                self.waiting -= 1;
+                self.waiting_bytes -= bytes;
+            }
+        }
+        self.ready = full;
+    }
+
+    fn hand_over(&mut self, index: Index, waiting: Waiting) -> Result<(), Waiting> {
+        let Batches { topic, partition, in_flight, .. } = &mut self.batches[index];
+        let Waiting { token, key, value, headers } = waiting;
         #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits: asserted above")]
         let opaque = token as usize;
-        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, opaque)
-            .partition(record.partition.0);
-        out.key = record.key;
-        out.payload = record.value;
-        if !record.headers.is_empty() {
-            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            for (name, value) in record.headers {
-                headers = headers.insert(Header { key: name, value: Some(*value) });
-            }
-            out.headers = Some(headers);
-        }
+        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, opaque).partition(partition.0);
+        out.key = key.as_deref();
+        out.payload = value.as_deref();
+        out.headers = headers;
         match self.client.producer.send(out) {
             Ok(()) => {
-                self.in_flight += 1;
+                *in_flight += 1;
+                self.sent.insert(token, index);
                 Ok(())
             }
-            Err((RdError::MessageProduction(Code::QueueFull), _)) => Err(Full),
+            Err((RdError::MessageProduction(Code::QueueFull), out)) => {
+                let headers = out.headers;
+                Err(Waiting { token, key, value, headers })
+            }
             Err((error, _)) => {
                 if matches!(error, RdError::MessageProduction(Code::Fatal)) {
                     self.client.producer.context().fatal.store(true, Ordering::Relaxed);
@@ -198,7 +310,13 @@ impl Producer {
             self.replace();
         }
         let (token, result) = outcome?;
-        self.in_flight -= 1;
+        if let Some(index) = self.sent.remove(&token) {
+            let batches = &mut self.batches[index];
+            batches.in_flight -= 1;
+            if batches.in_flight == 0 && !batches.waiting.is_empty() {
+                self.ready.push(index);
+            }
+        }
         Some(LogEvent::Produced { token, result })
     }
 
@@ -213,8 +331,16 @@ impl Producer {
                 "a fatal producer error; starting another producer: {reason}"
             );
             self.client.producer.purge(PurgeConfig::default().queue().inflight());
+            // What was not handed over is answered like what was.
+            self.ready.clear();
+            for batches in &mut self.batches {
+                let unsent =
+                    batches.waiting.drain(..).map(|waiting| (waiting.token, Err(ProduceError::Unknown)));
+                self.local.extend(unsent);
+            }
+            (self.waiting, self.waiting_bytes) = (0, 0);
         }
-        if self.in_flight > 0 {
+        if !self.sent.is_empty() {
             self.wake.notify_one();
             return;
         }
@@ -270,18 +396,14 @@ mod tests {
         };
         let wake = Arc::new(Notify::new());
         let mut producer = Producer::new(settings, "test".to_owned(), Duration::from_secs(4), wake).unwrap();
-        let record = OutRecord {
-            topic: "t",
-            partition: hookstream_types::Partition(0),
-            key: None,
-            value: Some(b"v"),
-            headers: &[],
-        };
+        let record =
+            OutRecord { topic: "t", partition: Partition(0), key: None, value: Some(b"v"), headers: &[] };
         let mut answers = std::collections::BTreeMap::new();
         let mut collect = |producer: &mut Producer, count: usize| {
             let by = std::time::Instant::now() + Duration::from_secs(20);
             while answers.len() < count {
                 assert!(std::time::Instant::now() < by, "{answers:?}");
+                producer.flush();
                 while let Some(LogEvent::Produced { token, result }) = producer.next_event() {
                     assert!(answers.insert(token, result).is_none());
                 }
@@ -292,6 +414,7 @@ mod tests {
         for token in 0..10 {
             producer.produce(token, record).unwrap();
         }
+        producer.flush();
         let native = producer.client.producer.client().native_ptr();
         #[expect(unsafe_code, reason = "the crate does not bind the test hook")]
         // SAFETY: the client is alive, and the reason is a C string.

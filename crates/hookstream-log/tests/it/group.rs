@@ -208,6 +208,7 @@ fn waiting_ends_when_something_happens() {
                     }
                 }
                 taken += input.map_or(0, |input| log.take(input, 10, &mut |_| {}));
+                log.flush();
                 log.changed(None).await;
             }
         })
