@@ -1,5 +1,6 @@
 //! One HTTP exchange, as data: what is to be sent, and what came of it. The dialling is in `hookstream-egress`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +9,9 @@ use bytes::Bytes;
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: Method,
-    pub url: String,
-    /// In sending order; names are lower case.
-    pub headers: Vec<(String, String)>,
+    pub url: Arc<str>,
+    /// In sending order; names are lower case. Most are the same for all requests of a webhook, and shared.
+    pub headers: Vec<(Arc<str>, Arc<str>)>,
     pub body: Bytes,
     /// Over the whole exchange: name resolution, connecting, TLS, request, response with its body.
     pub deadline: Duration,

@@ -119,12 +119,17 @@ pub struct Prepared {
     webhook: Arc<Webhook>,
     profile: Profile,
     keys: Vec<SigningKey>,
+    url: Arc<str>,
+    /// Of the signature profile.
+    names: [Arc<str>; 3],
+    /// What is the same for all requests, in sending order.
+    fixed: Vec<(Arc<str>, Arc<str>)>,
 }
 
 impl Prepared {
     /// # Errors
     /// [`Unsendable`] if no request can be made for this webhook.
-    pub fn new(webhook: Arc<Webhook>) -> Result<Self, Unsendable> {
+    pub fn new(webhook: Arc<Webhook>, user_agent: &str) -> Result<Self, Unsendable> {
         if webhook.secrets.is_empty() {
             return Err(Unsendable::NoSecret);
         }
@@ -135,7 +140,15 @@ impl Prepared {
             })?;
         }
         let keys = webhook.secrets.iter().map(SigningKey::new).collect();
-        Ok(Self { webhook, profile: Profile::default(), keys })
+        let profile = Profile::default();
+        let mut fixed = vec![(Arc::from("user-agent"), Arc::from(user_agent))];
+        if has_body(webhook.method) {
+            fixed.push((Arc::from("content-type"), Arc::from(webhook.content_type.as_str())));
+        }
+        let own = |(name, value): &(String, String)| (Arc::from(name.as_str()), Arc::from(value.as_str()));
+        fixed.extend(webhook.headers.iter().map(own));
+        let (names, url) = (profile.names().map(Arc::from), Arc::from(webhook.url.as_str()));
+        Ok(Self { webhook, profile, keys, url, names, fixed })
     }
 
     #[must_use]
@@ -145,23 +158,27 @@ impl Prepared {
 
     /// The request for `job`, signed for the time `now`.
     #[must_use]
-    pub fn request(&self, job: &Job, now: UnixMillis, user_agent: &str) -> Request {
+    pub fn request(&self, job: &Job, now: UnixMillis) -> Request {
         let webhook = &*self.webhook;
-        let has_body = match webhook.method {
-            Method::Post | Method::Put | Method::Patch => true,
-            Method::Delete | Method::Get => false,
+        let body = if has_body(webhook.method) {
+            Bytes::from(envelope(&job.event, &job.data))
+        } else {
+            Bytes::new()
         };
-        let body = if has_body { Bytes::from(envelope(&job.event, &job.data)) } else { Bytes::new() };
         let id = job.state.delivery.to_string();
-        let signature = self.profile.headers(&self.keys, &id, now.0.div_euclid(1000), &body);
-        let mut headers = Vec::with_capacity(signature.len() + 2 + webhook.headers.len());
-        headers.extend(signature.map(|(name, value)| (name.to_owned(), value)));
-        headers.push(("user-agent".to_owned(), user_agent.to_owned()));
-        if has_body {
-            headers.push(("content-type".to_owned(), webhook.content_type.clone()));
-        }
-        headers.extend_from_slice(&webhook.headers);
-        Request { method: webhook.method, url: webhook.url.clone(), headers, body, deadline: webhook.timeout }
+        let signature = self.profile.values(&self.keys, &id, now.0.div_euclid(1000), &body);
+        let mut headers = Vec::with_capacity(signature.len() + self.fixed.len());
+        headers.extend(self.names.iter().cloned().zip(signature.map(Arc::from)));
+        headers.extend_from_slice(&self.fixed);
+        let url = Arc::clone(&self.url);
+        Request { method: webhook.method, url, headers, body, deadline: webhook.timeout }
+    }
+}
+
+fn has_body(method: Method) -> bool {
+    match method {
+        Method::Post | Method::Put | Method::Patch => true,
+        Method::Delete | Method::Get => false,
     }
 }
 
@@ -170,7 +187,7 @@ impl Prepared {
 /// # Errors
 /// [`Unsendable`] if no request can be made for this webhook.
 pub fn build(webhook: &Webhook, job: &Job, now: UnixMillis, user_agent: &str) -> Result<Request, Unsendable> {
-    Ok(Prepared::new(Arc::new(webhook.clone()))?.request(job, now, user_agent))
+    Ok(Prepared::new(Arc::new(webhook.clone()), user_agent)?.request(job, now))
 }
 
 /// How data stands in the envelope.

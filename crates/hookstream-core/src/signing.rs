@@ -70,19 +70,19 @@ impl Profile {
     ///
     /// The signature is empty without a key: callers don't send unsigned requests.
     #[must_use]
-    pub fn headers(
-        self,
-        keys: &[SigningKey],
-        id: &str,
-        timestamp_secs: i64,
-        body: &[u8],
-    ) -> [(&'static str, String); 3] {
+    pub fn values(self, keys: &[SigningKey], id: &str, timestamp_secs: i64, body: &[u8]) -> [String; 3] {
         match self {
-            Self::StandardV1 => [
-                ("webhook-id", id.to_owned()),
-                ("webhook-timestamp", timestamp_secs.to_string()),
-                ("webhook-signature", sign_all(keys, id, timestamp_secs, body)),
-            ],
+            Self::StandardV1 => {
+                [id.to_owned(), timestamp_secs.to_string(), sign_all(keys, id, timestamp_secs, body)]
+            }
+        }
+    }
+
+    /// The names of these headers, in the same order.
+    #[must_use]
+    pub fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::StandardV1 => ["webhook-id", "webhook-timestamp", "webhook-signature"],
         }
     }
 }

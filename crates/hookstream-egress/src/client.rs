@@ -1,7 +1,7 @@
 //! One exchange at a time, many at once.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +9,7 @@ use hookstream_core::exchange::{Exchange, Failure, FailureKind, Method, Request,
 use hookstream_types::limits::{MAX_RESPONSE_BODY_BYTES, MAX_RESPONSE_HEADER_BYTES};
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::Url;
+use rustc_hash::FxHashMap;
 use rustls::RootCertStore;
 use tokio::time::timeout_at;
 
@@ -20,9 +21,11 @@ use crate::tls;
 /// How long an idle connection is kept: less than the 5 s after which common servers (Apache, Node.js, uvicorn)
 /// close theirs, because a request sent into a closing connection is an attempt lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Idle connections kept per host: as many as a webhook has requests in flight unless it says otherwise, so that
-/// no connection is closed between two full rounds.
-const IDLE_PER_HOST: usize = hookstream_core::config::DEFAULT_CONCURRENCY as usize;
+/// Idle connections kept per host. Some hosts have very many webhooks; each idle connection had a request in flight
+/// less than [`IDLE_TIMEOUT`] ago, and lanes and partitions bound those.
+const IDLE_PER_HOST: usize = 1_024;
+/// Parsed URLs kept; beyond, all are parsed anew.
+const MAX_URLS: usize = 10_000;
 /// How long a connection is silent before its other end is asked whether it is there.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -40,6 +43,8 @@ pub enum ClientError {
 pub struct Client {
     http: reqwest::Client,
     guard: Guard,
+    /// URLs that passed all checks that need no name resolution.
+    urls: Mutex<FxHashMap<Arc<str>, Url>>,
 }
 
 impl Client {
@@ -69,14 +74,14 @@ impl Client {
             .tcp_keepalive(TCP_KEEPALIVE)
             .build()
             .map_err(ClientError::Http)?;
-        Ok(Self { http, guard })
+        Ok(Self { http, guard, urls: Mutex::default() })
     }
 
     /// Sends a request and takes what comes back, within the request's deadline.
     ///
     /// Always comes to an end, never fails otherwise than in the [`Exchange`]. Dropped before its end, it closes
     /// the connection.
-    pub async fn exchange(&self, request: Request) -> Exchange {
+    pub async fn exchange(&self, request: &Request) -> Exchange {
         let recorder = Recorder::start();
         let result = match self.prepare(request) {
             Ok(prepared) => recorder.record(self.perform(prepared, &recorder)).await,
@@ -86,21 +91,8 @@ impl Client {
     }
 
     /// Makes the HTTP library's request of ours.
-    fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
-        let url = Url::parse(&request.url)
-            .map_err(|error| unsendable(&format!("the URL is not valid: {error}")))?;
-        if !self.guard.admits_scheme(url.scheme()) {
-            return Err(unsendable(&format!(
-                "the URL's scheme is `{}`, not `https` or `http`",
-                url.scheme()
-            )));
-        }
-        let host = url.host_str().unwrap_or_default();
-        if let Ok(literal) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            self.guard.admit(literal).map_err(|error| failure(FailureKind::Forbidden, &error.to_string()))?;
-        }
-        let host = Host { url: request.url };
-        let mut prepared = reqwest::Request::new(method(request.method), url);
+    fn prepare(&self, request: &Request) -> Result<Prepared, Failure> {
+        let mut prepared = reqwest::Request::new(method(request.method), self.url(&request.url)?);
         let headers = prepared.headers_mut();
         headers.reserve(request.headers.len() + 2);
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -111,9 +103,32 @@ impl Client {
             headers.append(parsed_name, parsed_value);
         }
         if !request.body.is_empty() {
-            *prepared.body_mut() = Some(request.body.into());
+            *prepared.body_mut() = Some(request.body.clone().into());
         }
+        let host = Host { url: Arc::clone(&request.url) };
         Ok(Prepared { request: prepared, host, deadline: request.deadline })
+    }
+
+    /// A URL that may be called; parsed once, because deliveries come again and again.
+    fn url(&self, text: &Arc<str>) -> Result<Url, Failure> {
+        if let Some(url) = self.urls.lock().unwrap_or_else(PoisonError::into_inner).get(text) {
+            return Ok(url.clone());
+        }
+        let url = Url::parse(text).map_err(|error| unsendable(&format!("the URL is not valid: {error}")))?;
+        if !self.guard.admits_scheme(url.scheme()) {
+            let message = format!("the URL's scheme is `{}`, not `https` or `http`", url.scheme());
+            return Err(unsendable(&message));
+        }
+        let host = url.host_str().unwrap_or_default();
+        if let Ok(literal) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            self.guard.admit(literal).map_err(|error| failure(FailureKind::Forbidden, &error.to_string()))?;
+        }
+        let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if urls.len() >= MAX_URLS {
+            urls.clear();
+        }
+        urls.insert(Arc::clone(text), url.clone());
+        Ok(url)
     }
 
     async fn perform(&self, prepared: Prepared, recorder: &Arc<Recorder>) -> Result<Response, Failure> {
@@ -179,7 +194,7 @@ struct Prepared {
 
 /// A URL of which only host and port are shown; parsed again then, because that is seldom.
 struct Host {
-    url: String,
+    url: Arc<str>,
 }
 
 impl std::fmt::Display for Host {

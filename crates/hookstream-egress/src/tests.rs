@@ -4,6 +4,7 @@ mod corpus;
 mod hostile;
 mod trust;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,15 +26,15 @@ fn client() -> Client {
 fn request(url: &str, deadline: Duration) -> Request {
     Request {
         method: Method::Post,
-        url: url.to_owned(),
-        headers: vec![("webhook-id".to_owned(), "id-1".to_owned())],
+        url: Arc::from(url),
+        headers: vec![(Arc::from("webhook-id"), Arc::from("id-1"))],
         body: Bytes::from_static(b"{}"),
         deadline,
     }
 }
 
 async fn post(client: &Client, url: &str) -> Exchange {
-    client.exchange(request(url, LONG)).await
+    client.exchange(&request(url, LONG)).await
 }
 
 fn response(exchange: Exchange) -> Response {
@@ -49,8 +50,8 @@ async fn what_is_sent_arrives() {
     let receiver = Receiver::start();
     receiver.on("/hook", Answer::status(201).header("X-Answer", "yes").body("thanks"));
     let mut sent = request(&receiver.url("/hook?a=b"), LONG);
-    sent.headers.push(("authorization".to_owned(), "Bearer token".to_owned()));
-    let got = response(client().exchange(sent).await);
+    sent.headers.push((Arc::from("authorization"), Arc::from("Bearer token")));
+    let got = response(client().exchange(&sent).await);
     assert_eq!((got.status, got.body, got.truncated), (201, Bytes::from_static(b"thanks"), false));
     assert!(got.headers.contains(&("x-answer".to_owned(), "yes".to_owned())));
     receiver.seen(|seen| {
@@ -69,7 +70,7 @@ async fn a_request_without_body_has_none() {
     let receiver = Receiver::start();
     for method in [Method::Get, Method::Delete] {
         let sent = Request { method, body: Bytes::new(), ..request(&receiver.url("/"), LONG) };
-        assert_eq!(response(client().exchange(sent).await).status, 200);
+        assert_eq!(response(client().exchange(&sent).await).status, 200);
         receiver.seen(|seen| {
             let arrived = seen.last().back().unwrap();
             assert_eq!(arrived.method, method.as_str());
@@ -103,8 +104,8 @@ async fn many_at_once() {
     let local = tokio::task::LocalSet::new();
     let exchanges = (0..200).map(|n| {
         let (client, mut request) = (std::rc::Rc::clone(&client), request(&receiver.url("/"), LONG));
-        request.headers = vec![("webhook-id".to_owned(), format!("id-{n}"))];
-        local.spawn_local(async move { client.exchange(request).await })
+        request.headers = vec![(Arc::from("webhook-id"), Arc::from(format!("id-{n}")))];
+        local.spawn_local(async move { client.exchange(&request).await })
     });
     let exchanges: Vec<_> = exchanges.collect();
     local
@@ -162,8 +163,8 @@ async fn what_cannot_be_sent() {
     for (name, value) in [("a b", "x"), ("", "x"), ("x", "a\r\nb: c"), ("x", "a\0b")] {
         let receiver = Receiver::start();
         let mut request = request(&receiver.url("/"), LONG);
-        request.headers.push((name.to_owned(), value.to_owned()));
-        let exchange = client().exchange(request).await;
+        request.headers.push((Arc::from(name), Arc::from(value)));
+        let exchange = client().exchange(&request).await;
         assert_eq!(kind(&exchange), FailureKind::Unsendable, "{name:?}");
         assert_eq!(receiver.seen(|seen| seen.connections()), 0);
     }

@@ -37,7 +37,7 @@ pub struct RequestKey {
 /// The way out to the endpoints. Nothing blocks.
 pub trait Egress {
     /// Sends a request; its end comes from [`Egress::next_done`].
-    fn start(&mut self, key: RequestKey, request: &Request);
+    fn start(&mut self, key: RequestKey, request: &Arc<Request>);
 
     /// Ends a request: [`Egress::next_done`] reports a time-out.
     fn cut(&mut self, key: RequestKey);
@@ -75,7 +75,7 @@ enum Reading {
 }
 
 struct Context {
-    request: Request,
+    request: Arc<Request>,
     route: Arc<Route>,
     started_at: UnixMillis,
 }
@@ -88,8 +88,9 @@ struct Route {
 }
 
 impl Route {
-    fn new(webhook: &Arc<Webhook>) -> Self {
-        let prepared = Prepared::new(Arc::clone(webhook)).map_err(|error| Chain(&error).to_string());
+    fn new(webhook: &Arc<Webhook>, user_agent: &str) -> Self {
+        let prepared =
+            Prepared::new(Arc::clone(webhook), user_agent).map_err(|error| Chain(&error).to_string());
         Self { webhook: Arc::clone(webhook), prepared, redactor: Redactor::new(webhook) }
     }
 }
@@ -471,9 +472,12 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         self.observer.ended(job, &end, exchange, now);
         let keep_bodies = !(route.webhook.log_only_errors && end.outcome == Outcome::Delivered);
         let (request, started_at) = (&context.request, context.started_at);
-        let record = attempt::Attempt::of(job, request, exchange, started_at, keep_bodies, &route.redactor);
+        let record =
+            attempt::Attempt::of(job, request, exchange, started_at, keep_bodies, &route.redactor).encode();
         let now = Now { broker: self.clock.now(now.mono), ..now };
-        slot.owner.on_exchange(key.offset, &end, &self.view, now, (self.jitter)(), fx);
+        // Few need it, and chance is not free.
+        let jitter = if matches!(end.outcome, Outcome::Retry { .. }) { (self.jitter)() } else { 0.0 };
+        slot.owner.on_exchange(key.offset, &end, &self.view, now, jitter, fx);
         self.apply_with(key.input, fx, now, Some(&record));
     }
 
@@ -486,7 +490,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         input: Input,
         fx: &mut Vec<Effect>,
         now: Now,
-        exchange: Option<&attempt::Attempt>,
+        exchange: Option<&attempt::Encoded>,
     ) {
         while !fx.is_empty() {
             for effect in std::mem::take(fx) {
@@ -500,7 +504,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         input: Input,
         effect: Effect,
         now: Now,
-        exchange: Option<&attempt::Attempt>,
+        exchange: Option<&attempt::Encoded>,
         fx: &mut Vec<Effect>,
     ) {
         let Some(slot) = self.slots.get_mut(&input) else { return };
@@ -511,7 +515,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                         self.observer.decided(slot.partition, decision);
                     }
                 }
-                let mut value = Vec::with_capacity(1024);
+                let mut value = Vec::new();
                 attempt::encode(&entry, attempt_of.and(exchange), &mut value);
                 let record = Outgoing {
                     topic: Arc::clone(&self.topics.attempts),
@@ -588,28 +592,28 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 if self.routes.len() >= MAX_ROUTES {
                     self.routes.clear();
                 }
-                let route = Arc::new(Route::new(&webhook));
+                let route = Arc::new(Route::new(&webhook, &self.user_agent));
                 self.routes.insert(webhook.id, Arc::clone(&route));
                 route
             }
         };
         match &route.prepared {
             Ok(prepared) => {
-                let request = prepared.request(job, now.wall, &self.user_agent);
+                let request = Arc::new(prepared.request(job, now.wall));
                 self.egress.start(key, &request);
                 self.requests.insert(key, Context { request, route, started_at: now.wall });
             }
             Err(message) => {
                 let request = Request {
                     method: webhook.method,
-                    url: webhook.url.clone(),
+                    url: Arc::from(webhook.url.as_str()),
                     headers: Vec::new(),
                     body: Bytes::new(),
                     deadline: Duration::ZERO,
                 };
                 let failure = Failure { kind: FailureKind::Unsendable, message: message.clone() };
                 let exchange = Exchange { result: Err(failure), timings: Timings::default() };
-                let context = Context { request, route, started_at: now.wall };
+                let context = Context { request: Arc::new(request), route, started_at: now.wall };
                 self.finish(key, &context, &exchange, now, fx);
             }
         }

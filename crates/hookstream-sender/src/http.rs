@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hookstream_core::exchange::{Exchange, Failure, FailureKind, Request, Timings};
 use hookstream_egress::Client;
@@ -27,11 +28,11 @@ impl Http {
 }
 
 impl Egress for Http {
-    fn start(&mut self, key: RequestKey, request: &Request) {
+    fn start(&mut self, key: RequestKey, request: &Arc<Request>) {
         let (client, done, wake) = (Rc::clone(&self.client), Rc::clone(&self.done), Rc::clone(&self.wake));
-        let request = request.clone();
+        let request = Arc::clone(request);
         let task = tokio::task::spawn_local(async move {
-            let exchange = client.exchange(request).await;
+            let exchange = client.exchange(&request).await;
             done.borrow_mut().push_back((key, exchange));
             wake.notify_one();
         });

@@ -4,6 +4,7 @@
 //! decided, and with `attempt` it holds the exchange that the decision rests on. Who reads the ledger passes over
 //! the exchange.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine;
@@ -20,45 +21,45 @@ use crate::bad_record::{BadRecord, VERSION};
 
 /// One exchange with an endpoint, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
+pub struct Attempt<'a> {
     pub webhook: hookstream_types::WebhookId,
     pub account: hookstream_types::AccountUid,
     pub event: hookstream_types::EventId,
-    pub event_type: String,
+    pub event_type: Cow<'a, str>,
     /// 1 for the first.
     pub number: u32,
     /// On the sender's clock.
     pub started_at: UnixMillis,
-    pub request: LoggedRequest,
+    pub request: LoggedRequest<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<LoggedResponse>,
+    pub response: Option<LoggedResponse<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<LoggedFailure>,
+    pub failure: Option<LoggedFailure<'a>>,
     pub timings: LoggedTimings,
 }
 
 /// Secrets are masked before this is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedRequest {
-    pub method: String,
-    pub url: String,
-    pub headers: Vec<(String, String)>,
+pub struct LoggedRequest<'a> {
+    pub method: Cow<'a, str>,
+    pub url: Cow<'a, str>,
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<Body>,
+    pub body: Option<Body<'a>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedResponse {
+pub struct LoggedResponse<'a> {
     pub status: u16,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<Body>,
+    pub body: Option<Body<'a>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedFailure {
+pub struct LoggedFailure<'a> {
     pub kind: hookstream_core::exchange::FailureKind,
-    pub message: String,
+    pub message: Cow<'a, str>,
 }
 
 /// Microseconds; a part that did not happen is missing.
@@ -77,9 +78,9 @@ pub struct LoggedTimings {
 
 /// A body: text where it is UTF-8, else base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Body {
+pub struct Body<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
+    pub text: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
     /// The body was longer.
@@ -87,24 +88,41 @@ pub struct Body {
     pub cut: bool,
 }
 
-impl Body {
+impl<'a> Body<'a> {
     /// Keeps at most `max` bytes; none of an empty body.
     #[must_use]
-    pub fn of(bytes: &[u8], max: usize, cut: bool) -> Option<Self> {
+    pub fn of(bytes: Cow<'a, [u8]>, max: usize, cut: bool) -> Option<Self> {
         if bytes.is_empty() {
             return None;
         }
-        let kept = &bytes[..bytes.len().min(max)];
-        let cut = cut || kept.len() < bytes.len();
-        Some(match std::str::from_utf8(kept) {
-            Ok(text) => Self { text: Some(text.to_owned()), base64: None, cut },
-            // The cut may go through a character: what is whole of it is still text.
-            Err(error) if cut && kept.len() - error.valid_up_to() < 4 => {
-                let text = String::from_utf8_lossy(&kept[..error.valid_up_to()]).into_owned();
-                Self { text: Some(text), base64: None, cut }
+        let cut = cut || max < bytes.len();
+        let kept = match bytes {
+            Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..bytes.len().min(max)]),
+            Cow::Owned(mut bytes) => {
+                bytes.truncate(max);
+                Cow::Owned(bytes)
             }
-            Err(_) => Self { text: None, base64: Some(STANDARD.encode(kept)), cut },
-        })
+        };
+        let text = match kept {
+            Cow::Borrowed(bytes) => text_of(bytes, cut).map(Cow::Borrowed),
+            Cow::Owned(ref bytes) => text_of(bytes, cut).map(|text| Cow::Owned(text.to_owned())),
+        };
+        let Some(text) = text else {
+            return Some(Self { text: None, base64: Some(STANDARD.encode(kept)), cut });
+        };
+        Some(Self { text: Some(text), base64: None, cut })
+    }
+}
+
+/// Bytes as text, if they are text.
+fn text_of(bytes: &[u8], cut: bool) -> Option<&str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        // The cut may go through a character: what is whole of it is still text.
+        Err(error) if cut && bytes.len() - error.valid_up_to() < 4 => {
+            std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
     }
 }
 
@@ -124,21 +142,21 @@ impl From<&Timings> for LoggedTimings {
     }
 }
 
-impl Attempt {
+impl<'a> Attempt<'a> {
     /// What is kept of an exchange, without the webhook's secrets.
     #[must_use]
     pub fn of(
-        job: &Job,
-        request: &Request,
-        exchange: &Exchange,
+        job: &'a Job,
+        request: &'a Request,
+        exchange: &'a Exchange,
         started_at: UnixMillis,
         keep_bodies: bool,
         redactor: &Redactor,
     ) -> Self {
-        let body = |bytes: &[u8], max: usize, cut: bool| {
+        let body = |bytes: &'a [u8], max: usize, cut: bool| {
             let kept = &bytes[..bytes.len().min(max)];
             let cut = cut || kept.len() < bytes.len();
-            if keep_bodies { Body::of(&redactor.body(kept, cut), max, cut) } else { None }
+            if keep_bodies { Body::of(redactor.body(kept, cut), max, cut) } else { None }
         };
         let (response, failure) = match &exchange.result {
             Ok(response) => {
@@ -147,34 +165,30 @@ impl Attempt {
                     headers: response
                         .headers
                         .iter()
-                        .map(|(name, value)| (name.clone(), redactor.text(value).into_owned()))
+                        .map(|(name, value)| (Cow::Borrowed(name.as_str()), redactor.text(value)))
                         .collect(),
                     body: body(&response.body, limits::MAX_RESPONSE_BODY_BYTES, response.truncated),
                 };
                 (Some(logged), None)
             }
-            Err(failure) => (
-                None,
-                Some(LoggedFailure {
-                    kind: failure.kind,
-                    message: redactor.text(&failure.message).into_owned(),
-                }),
-            ),
+            Err(failure) => {
+                (None, Some(LoggedFailure { kind: failure.kind, message: redactor.text(&failure.message) }))
+            }
         };
         Self {
             webhook: job.state.webhook,
             account: job.event.account,
             event: job.event.event,
-            event_type: job.event.event_type.clone(),
+            event_type: Cow::Borrowed(&job.event.event_type),
             number: job.state.attempts.saturating_add(1),
             started_at,
             request: LoggedRequest {
-                method: request.method.as_str().to_owned(),
-                url: redactor.text(&request.url).into_owned(),
+                method: Cow::Borrowed(request.method.as_str()),
+                url: redactor.text(&request.url),
                 headers: request
                     .headers
                     .iter()
-                    .map(|(name, value)| (name.clone(), redactor.request_header(name, value).into_owned()))
+                    .map(|(name, value)| (Cow::Borrowed(&**name), redactor.request_header(name, value)))
                     .collect(),
                 body: body(&request.body, limits::MAX_LOGGED_REQUEST_BODY_BYTES, false),
             },
@@ -185,23 +199,48 @@ impl Attempt {
     }
 }
 
+/// An [`Attempt`], written once for the entry that it belongs to.
+#[derive(Clone, Debug)]
+pub struct Encoded(Vec<u8>);
+
+impl Attempt<'_> {
+    #[must_use]
+    pub fn encode(&self) -> Encoded {
+        /// What most need beside the bodies.
+        const FRAME: usize = 1024;
+        let text =
+            |body: Option<&Body<'_>>| body.and_then(|body| body.text.as_ref()).map_or(0, |text| text.len());
+        let bodies =
+            text(self.request.body.as_ref()) + text(self.response.as_ref().and_then(|r| r.body.as_ref()));
+        let mut out = Vec::with_capacity(FRAME + bodies + bodies / 8);
+        serde_json::to_writer(&mut out, self)
+            .expect("a Vec takes all bytes, and no map here has keys that are not texts");
+        Encoded(out)
+    }
+}
+
 /// Writes a ledger entry, with the exchange it rests on.
-pub fn encode(entry: &Entry, attempt: Option<&Attempt>, out: &mut Vec<u8>) {
+pub fn encode(entry: &Entry, attempt: Option<&Encoded>, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Line<'a> {
         v: u32,
         owner: OwnerId,
         #[serde(skip_serializing_if = "<[Decision]>::is_empty")]
         decisions: &'a [Decision],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        attempt: Option<&'a Attempt>,
     }
     let (owner, decisions) = match entry {
         Entry::Owner(owner) => (*owner, &[][..]),
         Entry::Decisions { owner, decisions } => (*owner, &decisions[..]),
     };
-    serde_json::to_writer(out, &Line { v: VERSION, owner, decisions, attempt })
+    out.reserve(256 * (1 + decisions.len()) + attempt.map_or(0, |attempt| attempt.0.len()));
+    serde_json::to_writer(&mut *out, &Line { v: VERSION, owner, decisions })
         .expect("a Vec takes all bytes, and no map here has keys that are not texts");
+    if let Some(Encoded(attempt)) = attempt {
+        out.pop();
+        out.extend_from_slice(b",\"attempt\":");
+        out.extend_from_slice(attempt);
+        out.push(b'}');
+    }
 }
 
 /// Reads a ledger entry, and passes over its exchange.
@@ -229,12 +268,12 @@ pub fn decode(value: &[u8]) -> Result<Entry, BadRecord> {
 ///
 /// # Errors
 /// [`BadRecord`] names what is wrong.
-pub fn decode_attempt(value: &[u8]) -> Result<Option<Attempt>, BadRecord> {
+pub fn decode_attempt(value: &[u8]) -> Result<Option<Attempt<'static>>, BadRecord> {
     #[derive(Deserialize)]
     struct Line {
         v: u32,
         #[serde(default)]
-        attempt: Option<Attempt>,
+        attempt: Option<Attempt<'static>>,
     }
     let line: Line =
         serde_json::from_slice(value).map_err(|source| BadRecord::of_json("value", value, source))?;
@@ -286,10 +325,10 @@ mod tests {
 
     #[test]
     fn bodies_are_text_where_they_can_be() {
-        let of = |bytes: &[u8], max| Body::of(bytes, max, false).unwrap();
+        let of = |bytes: &'static [u8], max| Body::of(bytes.into(), max, false).unwrap();
         assert_eq!(of("äö".as_bytes(), 3).text.as_deref(), Some("ä"));
         assert!(of("äö".as_bytes(), 3).cut);
         assert_eq!(of(&[0xff, 0xfe], 9).base64.as_deref(), Some("//4="));
-        assert_eq!(Body::of(b"", 9, false), None);
+        assert_eq!(Body::of(b"".into(), 9, false), None);
     }
 }

@@ -84,7 +84,7 @@ async fn every_answer_has_its_outcome() {
         receiver.on("/", behaviour);
         receiver.forget();
         let deadline = if matches!(id, "015" | "016" | "018") { SHORT } else { LONG };
-        let exchange = client().exchange(request(&receiver.url("/"), deadline)).await;
+        let exchange = client().exchange(&request(&receiver.url("/"), deadline)).await;
         assert_eq!(classify(&exchange, &webhook(), NOW), expected, "endpoint_response-{id}: {exchange:?}");
         assert!(exchange.timings.total < LONG);
         assert_eq!(receiver.seen(|seen| seen.total()), 1, "endpoint_response-{id}");

@@ -52,7 +52,7 @@ async fn cookies_challenges_and_alternatives_are_forgotten() {
 async fn a_slow_body_ends_with_the_deadline_and_the_status_decides() {
     let receiver = Receiver::start();
     receiver.on("/", Answer::status(200).slow_body(Duration::from_millis(50)));
-    let exchange = client().exchange(request(&receiver.url("/"), SHORT)).await;
+    let exchange = client().exchange(&request(&receiver.url("/"), SHORT)).await;
     assert!(exchange.timings.total >= SHORT && exchange.timings.total < LONG);
     assert!(exchange.timings.first_byte.is_some());
     let got = response(exchange);
@@ -122,7 +122,7 @@ async fn silence_ends_with_the_deadline() {
         Behaviour::Raw { bytes: endless_1xx, byte_every: None, then: Then::Hang },
     ] {
         receiver.on("/", behaviour);
-        let exchange = client().exchange(request(&receiver.url("/?token=secret"), SHORT)).await;
+        let exchange = client().exchange(&request(&receiver.url("/?token=secret"), SHORT)).await;
         assert_eq!(kind(&exchange), FailureKind::Timeout, "{exchange:?}");
         assert!(exchange.timings.total >= SHORT && exchange.timings.total < LONG);
         assert!(exchange.timings.first_byte.is_none());
@@ -199,8 +199,9 @@ async fn a_dropped_exchange_closes_its_connection() {
     let receiver = Receiver::start();
     receiver.on("/", Behaviour::Hang);
     let client = client();
+    let request = request(&receiver.url("/"), LONG);
     tokio::select! {
-        exchange = client.exchange(request(&receiver.url("/"), LONG)) => panic!("{exchange:?}"),
+        exchange = client.exchange(&request) => panic!("{exchange:?}"),
         seen = receiver.wait_until(LONG, |seen| seen.total() == 1) => seen.unwrap(),
     }
     receiver.wait_until(LONG, |seen| seen.open_connections() == 0).await.unwrap();

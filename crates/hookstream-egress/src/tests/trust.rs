@@ -115,7 +115,7 @@ async fn a_handshake_that_stalls_or_breaks() {
     let url = format!("https://{}/?token=secret", listener.local_addr().unwrap());
     let client = client();
     // Accepted by the kernel alone: nobody ever says anything.
-    let stalled = client.exchange(request(&url, SHORT)).await;
+    let stalled = client.exchange(&request(&url, SHORT)).await;
     assert_eq!(kind(&stalled), FailureKind::Timeout, "{stalled:?}");
     assert!(stalled.timings.connect.is_some() && stalled.timings.tls.is_none());
     let message = stalled.result.unwrap_err().message;
@@ -131,7 +131,7 @@ async fn a_handshake_that_stalls_or_breaks() {
     };
     let request = request(&url, LONG);
     let broken = tokio::select! {
-        broken = client.exchange(request) => broken,
+        broken = client.exchange(&request) => broken,
         () = close => unreachable!(),
     };
     assert_eq!(kind(&broken), FailureKind::Tls, "{broken:?}");

@@ -1,5 +1,7 @@
 //! What a simulated process holds in its hands: the log, the way out, and the books' observer.
 
+use std::sync::Arc;
+
 use hookstream_core::exchange::{Exchange, Failure, FailureKind, Request, Timings};
 use hookstream_core::job::Job;
 use hookstream_core::sender::End;
@@ -85,7 +87,7 @@ impl Log for SimLog {
     fn open(&mut self, topic: &str, partition: Partition, from: ReadFrom, to: Option<Offset>) -> Input {
         let mut cluster = self.shared.borrow_mut();
         let input = cluster.fresh_input();
-        let tp = (std::sync::Arc::from(topic), partition.0);
+        let tp = (Arc::from(topic), partition.0);
         let Some(log) = cluster.topics.get(&tp) else {
             cluster.tell(self.id, LogEvent::Ended { input, why: Ended::Failed });
             return input;
@@ -121,7 +123,7 @@ impl Log for SimLog {
         if !cluster.calm && cluster.rng.per_10_000(20) {
             return Err(Full);
         }
-        let tp = (std::sync::Arc::from(record.topic), record.partition.0);
+        let tp = (Arc::from(record.topic), record.partition.0);
         cluster.produce(self.id, token, tp, Payload::of(&record));
         Ok(())
     }
@@ -152,7 +154,7 @@ pub(super) struct SimEgress {
 }
 
 impl Egress for SimEgress {
-    fn start(&mut self, key: RequestKey, request: &Request) {
+    fn start(&mut self, key: RequestKey, request: &Arc<Request>) {
         self.shared.borrow_mut().request(self.life, key, request.deadline);
     }
 
@@ -181,7 +183,7 @@ pub(super) struct SimObserver {
     pub(super) shared: Shared,
     pub(super) life: Life,
     pub(super) group: usize,
-    pub(super) deliveries: std::sync::Arc<str>,
+    pub(super) deliveries: Arc<str>,
 }
 
 impl Observer for SimObserver {
