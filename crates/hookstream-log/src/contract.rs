@@ -9,7 +9,7 @@ mod driver;
 use hookstream_types::{Offset, Partition, limits};
 
 pub use self::driver::{Bench, Driver, Held, Seen, until};
-use crate::log::{Ended, Log, OutRecord, ProduceError, ReadFrom};
+use crate::log::{Ended, Log, LogEvent, OutRecord, ProduceError, ReadFrom};
 
 /// One test per promise, on the bench that the expression makes.
 #[macro_export]
@@ -18,6 +18,7 @@ macro_rules! contract_suite {
         $crate::contract_suite! { $bench;
             a_member_goes_on_where_the_group_had_got_to,
             records_come_as_they_were_produced,
+            records_may_share_a_token,
             what_is_not_committed_comes_again,
             a_handover_loses_nothing_and_repeats_nothing,
             what_was_committed_just_before_a_release_is_kept,
@@ -108,6 +109,41 @@ pub fn a_member_goes_on_where_the_group_had_got_to<B: Bench>(bench: &mut B) {
     });
     assert_eq!(second.values(), numbered(10..11));
     leave(bench, member, &mut second);
+}
+
+/// The outputs of one input have the input's token.
+pub fn records_may_share_a_token<B: Bench>(bench: &mut B) {
+    const TOKEN: u64 = 7;
+    let topic = bench.topic(3);
+    let (member, log) = bench.join("g", &topic);
+    let mut driver = Driver::new(log);
+    let mut answers = 0;
+    for round in 1..=3 {
+        for partition in [0, 1, 1, 2] {
+            let partition = Partition(partition);
+            let record = OutRecord { topic: &topic, partition, key: None, value: Some(b"v"), headers: &[] };
+            driver.log.produce(TOKEN, record).unwrap();
+        }
+        // The second half comes while the first is under way.
+        driver.log.flush();
+        let record =
+            OutRecord { topic: &topic, partition: Partition(1), key: None, value: Some(b"w"), headers: &[] };
+        driver.log.produce(TOKEN, record).unwrap();
+        until(bench, "five answers", |_| {
+            while let Some(event) = driver.log.next_event() {
+                match event {
+                    LogEvent::Produced { token, result } => {
+                        assert_eq!((token, result.is_ok()), (TOKEN, true));
+                        answers += 1;
+                    }
+                    event => driver.on_event(event),
+                }
+            }
+            driver.log.flush();
+            answers == round * 5
+        });
+    }
+    leave(bench, member, &mut driver);
 }
 
 pub fn records_come_as_they_were_produced<B: Bench>(bench: &mut B) {

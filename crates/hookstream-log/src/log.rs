@@ -180,7 +180,7 @@ pub trait Log {
     /// Ends a reader.
     fn close(&mut self, input: Input);
 
-    /// Appends a record; the answer is a [`LogEvent::Produced`] with `token`.
+    /// Appends a record; the answer is a [`LogEvent::Produced`] with `token`, which several records may share.
     ///
     /// # Errors
     /// [`Full`] if the producer's queue is full; nothing was appended and nothing will be answered.

@@ -102,35 +102,7 @@ impl<L: Log> Driver<L> {
     /// Takes in what there is.
     pub fn pump(&mut self) {
         while let Some(event) = self.log.next_event() {
-            match event {
-                LogEvent::Assigned { input, topic, partition, base, metadata } => {
-                    let held = Held { topic: topic.to_string(), partition, base, metadata, revoking: None };
-                    assert!(
-                        !self.held.values().any(|h| h.topic == held.topic && h.partition == held.partition),
-                        "{partition:?} was assigned again before it was released or lost"
-                    );
-                    assert!(self.held.insert(input, held).is_none(), "{input:?} was used before");
-                }
-                LogEvent::Revoking { input, by } => {
-                    self.held.get_mut(&input).expect("what is revoked was assigned").revoking = Some(by);
-                    if self.completing {
-                        self.release(input);
-                    }
-                }
-                LogEvent::Lost { input, why } => {
-                    self.held.remove(&input).expect("what is lost was assigned");
-                    self.lost.push((input, why));
-                }
-                LogEvent::Produced { token, result } => {
-                    assert!(
-                        self.produced.insert(token, result).is_none(),
-                        "token {token} was answered twice"
-                    );
-                }
-                LogEvent::Ended { input, why } => {
-                    self.ended.insert(input, why);
-                }
-            }
+            self.on_event(event);
         }
         if self.taking {
             let inputs: Vec<Input> = self.held.keys().copied().collect();
@@ -139,6 +111,35 @@ impl<L: Log> Driver<L> {
             }
         }
         self.log.flush();
+    }
+
+    pub fn on_event(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Assigned { input, topic, partition, base, metadata } => {
+                let held = Held { topic: topic.to_string(), partition, base, metadata, revoking: None };
+                assert!(
+                    !self.held.values().any(|h| h.topic == held.topic && h.partition == held.partition),
+                    "{partition:?} was assigned again before it was released or lost"
+                );
+                assert!(self.held.insert(input, held).is_none(), "{input:?} was used before");
+            }
+            LogEvent::Revoking { input, by } => {
+                self.held.get_mut(&input).expect("what is revoked was assigned").revoking = Some(by);
+                if self.completing {
+                    self.release(input);
+                }
+            }
+            LogEvent::Lost { input, why } => {
+                self.held.remove(&input).expect("what is lost was assigned");
+                self.lost.push((input, why));
+            }
+            LogEvent::Produced { token, result } => {
+                assert!(self.produced.insert(token, result).is_none(), "token {token} was answered twice");
+            }
+            LogEvent::Ended { input, why } => {
+                self.ended.insert(input, why);
+            }
+        }
     }
 
     pub fn take(&mut self, input: Input) {

@@ -26,15 +26,14 @@ use crate::error::KafkaError;
 use crate::log::{Ack, Full, LogEvent, OutRecord, ProduceError, Token};
 use crate::native::Queue;
 
-// A token travels through librdkafka in place of a pointer.
-const _: () = assert!(size_of::<usize>() == size_of::<Token>(), "tokens need a 64-bit platform");
-
-type Outcome = (Token, Result<Ack, ProduceError>);
+/// A record's number at this producer: it travels through librdkafka in place of a pointer. Tokens don't, because
+/// several records may have the same.
+type Number = usize;
 
 /// What librdkafka calls back; all of it while the core polls.
 struct Context {
     reports: Reports,
-    delivered: Mutex<VecDeque<Outcome>>,
+    delivered: Mutex<VecDeque<(Number, Result<Ack, ProduceError>)>>,
     /// The producer can do nothing more.
     fatal: AtomicBool,
 }
@@ -55,7 +54,7 @@ impl rdkafka::ClientContext for Context {
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: Number) {
         self.reports.served.fetch_add(1, Ordering::Relaxed);
         let outcome = match result {
             Ok(message) => Ok(Ack {
@@ -80,7 +79,7 @@ impl ProducerContext for Context {
                 Err(why)
             }
         };
-        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).push_back((token as Token, outcome));
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).push_back((number, outcome));
     }
 }
 
@@ -155,11 +154,12 @@ pub(super) struct Producer {
     /// Partitions whose next batch can be handed over.
     ready: Vec<Index>,
     /// Handed over and not answered.
-    sent: FxHashMap<Token, Index>,
+    sent: FxHashMap<Number, (Token, Index)>,
+    next: Number,
     waiting: usize,
     waiting_bytes: usize,
     /// Outcomes that are known without a broker.
-    local: VecDeque<Outcome>,
+    local: VecDeque<(Token, ProduceError)>,
 }
 
 impl Producer {
@@ -181,6 +181,7 @@ impl Producer {
             index: FxHashMap::default(),
             ready: Vec::new(),
             sent: FxHashMap::default(),
+            next: 0,
             waiting: 0,
             waiting_bytes: 0,
             local: VecDeque::new(),
@@ -259,16 +260,16 @@ impl Producer {
     fn hand_over(&mut self, index: Index, waiting: Waiting) -> Result<(), Waiting> {
         let Batches { topic, partition, in_flight, .. } = &mut self.batches[index];
         let Waiting { token, key, value, headers } = waiting;
-        #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits: asserted above")]
-        let opaque = token as usize;
-        let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, opaque).partition(partition.0);
+        self.next = self.next.wrapping_add(1);
+        let mut out =
+            BaseRecord::<[u8], [u8], Number>::with_opaque_to(topic, self.next).partition(partition.0);
         out.key = key.as_deref();
         out.payload = value.as_deref();
         out.headers = headers;
         match self.client.producer.send(out) {
             Ok(()) => {
                 *in_flight += 1;
-                self.sent.insert(token, index);
+                self.sent.insert(self.next, (token, index));
                 Ok(())
             }
             Err((RdError::MessageProduction(Code::QueueFull), out)) => {
@@ -282,7 +283,7 @@ impl Producer {
                 // A topic's name with a zero byte is the only other error: no such topic can exist.
                 let why =
                     if matches!(error, RdError::Nul(_)) { ProduceError::Refused } else { classify(&error) };
-                self.local.push_back((token, Err(why)));
+                self.local.push_back((token, why));
                 self.wake.notify_one();
                 Ok(())
             }
@@ -290,8 +291,8 @@ impl Producer {
     }
 
     pub(super) fn next_event(&mut self) -> Option<LogEvent> {
-        if let Some((token, result)) = self.local.pop_front() {
-            return Some(LogEvent::Produced { token, result });
+        if let Some((token, why)) = self.local.pop_front() {
+            return Some(LogEvent::Produced { token, result: Err(why) });
         }
         let context = Arc::clone(self.client.producer.context());
         let mut outcome = pop(&context);
@@ -309,13 +310,12 @@ impl Producer {
         if context.fatal.load(Ordering::Relaxed) {
             self.replace();
         }
-        let (token, result) = outcome?;
-        if let Some(index) = self.sent.remove(&token) {
-            let batches = &mut self.batches[index];
-            batches.in_flight -= 1;
-            if batches.in_flight == 0 && !batches.waiting.is_empty() {
-                self.ready.push(index);
-            }
+        let (number, result) = outcome?;
+        let (token, index) = self.sent.remove(&number)?;
+        let batches = &mut self.batches[index];
+        batches.in_flight -= 1;
+        if batches.in_flight == 0 && !batches.waiting.is_empty() {
+            self.ready.push(index);
         }
         Some(LogEvent::Produced { token, result })
     }
@@ -334,8 +334,7 @@ impl Producer {
             // What was not handed over is answered like what was.
             self.ready.clear();
             for batches in &mut self.batches {
-                let unsent =
-                    batches.waiting.drain(..).map(|waiting| (waiting.token, Err(ProduceError::Unknown)));
+                let unsent = batches.waiting.drain(..).map(|waiting| (waiting.token, ProduceError::Unknown));
                 self.local.extend(unsent);
             }
             (self.waiting, self.waiting_bytes) = (0, 0);
@@ -360,7 +359,7 @@ impl Producer {
     }
 }
 
-fn pop(context: &Context) -> Option<Outcome> {
+fn pop(context: &Context) -> Option<(Number, Result<Ack, ProduceError>)> {
     context.delivered.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
