@@ -17,6 +17,8 @@ const FIRST_LIMIT: f64 = 8.0;
 const BACK_OFF: f64 = 0.7;
 /// Jobs that may wait in memory however slow the endpoint is, unless the partition is crowded.
 const MIN_QUEUE: usize = 16;
+/// How much longer than others who was put off before may wait in memory.
+const RETURNING_PATIENCE: u32 = 3;
 /// One overload is one signal: the limit shrinks at most this often.
 const DECREASE_APART: Duration = Duration::from_secs(1);
 /// Before anything is known of an endpoint, it is taken to have served the first limit's requests in this many
@@ -140,7 +142,7 @@ impl Lane {
                 return self.defer(DeferReason::BreakerOpen, until, deferred, rules, now);
             }
             Passage::Probe => None,
-            Passage::Free => self.too_long(patience, rules, now),
+            Passage::Free => self.too_long(patience, !deferred.is_zero(), rules, now),
         };
         match reason {
             None => {
@@ -151,13 +153,21 @@ impl Lane {
         }
     }
 
-    /// Why one job more would wait too long here, if it would.
-    fn too_long(&self, patience: Patience, rules: &DeferRules, now: Mono) -> Option<DeferReason> {
+    /// Why one job more would wait too long here, if it would. Who has been put off before may wait longer than who
+    /// comes for the first time: else those who come would take the slots that were reserved.
+    fn too_long(
+        &self,
+        patience: Patience,
+        returning: bool,
+        rules: &DeferRules,
+        now: Mono,
+    ) -> Option<DeferReason> {
         let longest = match patience {
             Patience::Ample => Duration::from_secs(1),
             Patience::Short => Duration::from_millis(100),
             Patience::Spent => return Some(DeferReason::LaneFull),
         };
+        let longest = if returning { longest * RETURNING_PATIENCE } else { longest };
         let by_rate = self.allowance.rate.map_or(Duration::ZERO, |rate| {
             (self.next_start + Duration::from_secs_f64(self.queue.len() as f64 / rate.max(MIN_RATE)))
                 .since(now)
@@ -170,13 +180,13 @@ impl Lane {
         }
         // Its turn comes when all those ahead that are over the limit have been served.
         let ahead = (self.queue.len() + self.in_flight as usize) as f64 + 1.0 - self.limit.max(1.0);
-        let by_limit = ahead.max(0.0) / self.learned_rate(rules, now);
+        let by_limit = ahead.max(0.0) / self.learned_rate(rules.endpoint_share, now);
         (by_limit > longest.as_secs_f64()).then_some(DeferReason::LaneFull)
     }
 
     /// Takes out the last job in the queue if its turn is not near any more.
     pub fn shed(&mut self, patience: Patience, rules: &DeferRules, now: Mono) -> Option<(Offset, Admission)> {
-        let reason = self.too_long(patience, rules, now)?;
+        let reason = self.too_long(patience, true, rules, now)?;
         let job = self.queue.pop_back()?;
         // It has waited here, so it has not come back too early.
         Some((job, self.defer(reason, now, Duration::ZERO, rules, now)))
@@ -200,21 +210,22 @@ impl Lane {
         let doubled = (deferred * 2).min(rules.longest_again);
         let slot = self.next_free.max(from).max(now + rules.shortest).max(now + doubled);
         let slot = slot.min(now + rules.longest);
-        self.next_free = slot + Duration::from_secs_f64(1.0 / self.expected_rate(rules, now));
+        self.next_free = slot + Duration::from_secs_f64(1.0 / self.expected_rate(now));
         Admission::Deferred { after: slot.since(now), reason }
     }
 
     /// Deliveries per second to be expected: what is allowed, else what the endpoint can take.
-    fn expected_rate(&self, rules: &DeferRules, now: Mono) -> f64 {
-        self.allowance.rate.map_or_else(|| self.learned_rate(rules, now), |rate| rate.max(MIN_RATE))
+    fn expected_rate(&self, now: Mono) -> f64 {
+        // Busy as we may be, more than this does not go out.
+        self.allowance.rate.map_or_else(|| self.learned_rate(1.0, now), |rate| rate.max(MIN_RATE))
     }
 
     /// Deliveries per second that the endpoint can take.
     ///
     /// What it took lately says nothing when there was little to deliver, and slots reserved at that pace would keep
     /// it there: so it is what the limit and the time of one request allow.
-    fn learned_rate(&self, rules: &DeferRules, now: Mono) -> f64 {
-        let each = self.service.seconds_each(self.in_flight, now) * rules.endpoint_share;
+    fn learned_rate(&self, endpoint_share: f64, now: Mono) -> f64 {
+        let each = self.service.seconds_each(self.in_flight, now) * endpoint_share;
         (self.limit / each).max(MIN_RATE)
     }
 
@@ -467,7 +478,7 @@ mod tests {
         assert_eq!(lane.shed(Patience::Short, &RULES, at(1)), None, "nothing is known yet");
         let mut shed = Vec::new();
         while let Some((job, Admission::Deferred { reason, .. })) =
-            lane.shed(Patience::Short, &RULES, at(1_000))
+            lane.shed(Patience::Short, &RULES, at(3_000))
         {
             assert_eq!(reason, DeferReason::LaneFull);
             shed.push(job.0);
@@ -542,7 +553,15 @@ mod tests {
         for job in 0..300 {
             admit(&mut lane, job, at(0));
         }
-        let again = lane.admit(Offset(200), Duration::from_secs(40), Patience::Ample, &RULES, at(0));
+        let returning = Duration::from_secs(40);
+        let stays = |job: &i64| {
+            lane.admit(Offset(*job), returning, Patience::Ample, &RULES, at(0)) == Admission::Queued
+        };
+        assert!(
+            (300..900).filter(stays).count() >= 399,
+            "who was put off before may wait three times as long"
+        );
+        let again = lane.admit(Offset(200), returning, Patience::Ample, &RULES, at(0));
         let Admission::Deferred { after, .. } = again else { panic!("deferred") };
         assert!(after >= Duration::from_secs(80), "{after:?}");
         let long = lane.admit(Offset(201), Duration::from_secs(7_000), Patience::Ample, &RULES, at(0));
