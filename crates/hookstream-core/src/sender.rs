@@ -11,7 +11,7 @@ mod endpoint;
 mod log;
 mod turn;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -304,7 +304,7 @@ pub struct Owner {
     /// Lanes that wait for their rate.
     timers: BTreeMap<Mono, Vec<WebhookId>>,
     /// Lanes that wait for a request of their account to end.
-    blocked: Vec<WebhookId>,
+    blocked: BTreeSet<WebhookId>,
     /// When to look next for those who wait too long.
     next_shed: Mono,
     /// Until then we know of jobs that could go at once if those who wait did not take all the room.
@@ -347,7 +347,7 @@ impl Owner {
             lanes: FxHashMap::default(),
             runnable: VecDeque::new(),
             timers: BTreeMap::new(),
-            blocked: Vec::new(),
+            blocked: BTreeSet::new(),
             next_shed: Mono(0),
             others_until: Mono(0),
             endpoint_share: 1.0,

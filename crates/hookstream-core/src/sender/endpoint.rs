@@ -27,7 +27,7 @@ impl Owner {
         if let Some(share) = self.accounts.get_mut(&held.job.event.account) {
             share.requests = share.requests.saturating_sub(1);
             if share.full_since.take().is_some() {
-                self.runnable.extend(self.blocked.drain(..));
+                self.runnable.extend(std::mem::take(&mut self.blocked));
             }
         }
         if let Some(lane) = self.lanes.get_mut(&state.webhook) {

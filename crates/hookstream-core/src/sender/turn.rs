@@ -157,7 +157,7 @@ impl Owner {
                     }
                     Turn::Start(offset) => {
                         if !self.start_request(offset, id, view, now, fx) {
-                            self.blocked.push(id);
+                            self.blocked.insert(id);
                             break;
                         }
                     }

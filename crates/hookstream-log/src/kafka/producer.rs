@@ -5,11 +5,14 @@
 //! over, the broker's thread does not sleep but spins (`rd_kafka_toppar_producer_serve` sets a wake-up time that has
 //! passed). So records are kept here until the partition's last batch is answered, and then handed over together:
 //! the busier a partition, the larger its batches, and nobody spins.
+//!
+//! **A record's whole life fits into the time-out**, the wait here included: the lease rests on nothing landing later.
+//! So a part of the time-out is for waiting, the rest is librdkafka's, and who has waited longer is not handed over.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookstream_types::{Offset, Partition, UnixMillis};
 use rdkafka::config::FromClientConfigAndContext;
@@ -112,8 +115,12 @@ struct Client {
 const MAX_WAITING: usize = 50_000;
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
+/// The part of the time-out that a record may wait here: one in so many.
+const WAIT_PART: u32 = 4;
+
 /// A record that waits for the batch before it.
 struct Waiting {
+    since: Instant,
     token: Token,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -206,6 +213,7 @@ impl Producer {
             headers = Some(owned);
         }
         let waiting = Waiting {
+            since: Instant::now(),
             token,
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
@@ -239,6 +247,7 @@ impl Producer {
         if self.failing {
             return;
         }
+        self.expire();
         let mut full = Vec::new();
         while let Some(index) = self.ready.pop() {
             while let Some(waiting) = self.batches[index].waiting.pop_front() {
@@ -257,9 +266,30 @@ impl Producer {
         self.ready = full;
     }
 
+    /// Answers those that have waited too long: stopped in between, we may have lost what let us produce them.
+    fn expire(&mut self) {
+        if self.waiting == 0 {
+            return;
+        }
+        let (now, longest) = (Instant::now(), self.timeout / WAIT_PART);
+        for batches in &mut self.batches {
+            // They are in order, so the first is the oldest.
+            while let Some(waiting) =
+                batches.waiting.pop_front_if(|waiting| now.duration_since(waiting.since) >= longest)
+            {
+                self.waiting -= 1;
+                self.waiting_bytes -= waiting.bytes();
+                self.local.push_back((waiting.token, ProduceError::Unknown));
+            }
+        }
+        if !self.local.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
     fn hand_over(&mut self, index: Index, waiting: Waiting) -> Result<(), Waiting> {
         let Batches { topic, partition, in_flight, .. } = &mut self.batches[index];
-        let Waiting { token, key, value, headers } = waiting;
+        let Waiting { since, token, key, value, headers } = waiting;
         self.next = self.next.wrapping_add(1);
         let mut out =
             BaseRecord::<[u8], [u8], Number>::with_opaque_to(topic, self.next).partition(partition.0);
@@ -274,7 +304,7 @@ impl Producer {
             }
             Err((RdError::MessageProduction(Code::QueueFull), out)) => {
                 let headers = out.headers;
-                Err(Waiting { token, key, value, headers })
+                Err(Waiting { since, token, key, value, headers })
             }
             Err((error, _)) => {
                 if matches!(error, RdError::MessageProduction(Code::Fatal)) {
@@ -371,7 +401,8 @@ fn connect(
 ) -> Result<Client, KafkaError> {
     let context =
         Context { reports: Reports::new(name), delivered: Mutex::default(), fatal: AtomicBool::new(false) };
-    let producer = Arc::new(BaseProducer::from_config_and_context(&settings.producer(timeout)?, context)?);
+    let config = settings.producer(timeout - timeout / WAIT_PART)?;
+    let producer = Arc::new(BaseProducer::from_config_and_context(&config, context)?);
     let mut main = Queue::main(Arc::clone(&producer) as _, producer.client().native_ptr());
     let wake = Arc::clone(wake);
     main.set_wake(move || wake.notify_one());
@@ -399,9 +430,9 @@ mod tests {
             OutRecord { topic: "t", partition: Partition(0), key: None, value: Some(b"v"), headers: &[] };
         let mut answers = std::collections::BTreeMap::new();
         let mut collect = |producer: &mut Producer, count: usize| {
-            let by = std::time::Instant::now() + Duration::from_secs(20);
+            let by = Instant::now() + Duration::from_secs(20);
             while answers.len() < count {
-                assert!(std::time::Instant::now() < by, "{answers:?}");
+                assert!(Instant::now() < by, "{answers:?}");
                 producer.flush();
                 while let Some(LogEvent::Produced { token, result }) = producer.next_event() {
                     assert!(answers.insert(token, result).is_none());
@@ -423,15 +454,47 @@ mod tests {
         }
         let answered = collect(&mut producer, 10);
         assert!(answered.values().all(|result| matches!(result, Ok(_) | Err(ProduceError::Unknown))));
-        let by = std::time::Instant::now() + Duration::from_secs(20);
+        let by = Instant::now() + Duration::from_secs(20);
         while producer.produce(10, record).is_err() {
-            assert!(std::time::Instant::now() < by, "another producer takes over");
+            assert!(Instant::now() < by, "another producer takes over");
             assert!(producer.next_event().is_none());
         }
         let answered = collect(&mut producer, 11);
         assert!(answered[&10].is_ok() || answered[&10] == Err(ProduceError::Unknown));
         producer.produce(11, record).unwrap();
         assert!(collect(&mut producer, 12)[&11].is_ok());
+    }
+
+    #[test]
+    fn who_has_waited_too_long_is_not_sent_any_more() {
+        let settings = KafkaSettings {
+            bootstrap_servers: "127.0.0.1:1".to_owned(),
+            client_id: "test".to_owned(),
+            properties: Vec::new(),
+        };
+        let timeout = Duration::from_secs(8);
+        let mut producer =
+            Producer::new(settings, "test".to_owned(), timeout, Arc::new(Notify::new())).unwrap();
+        let record =
+            OutRecord { topic: "t", partition: Partition(0), key: None, value: Some(b"v"), headers: &[] };
+        let began = Instant::now();
+        producer.produce(1, record).unwrap();
+        producer.flush();
+        producer.produce(2, record).unwrap();
+        let first = loop {
+            producer.flush();
+            if let Some(event) = producer.next_event() {
+                break event;
+            }
+            assert!(began.elapsed() < timeout, "nobody waits longer than a record lives");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert!(
+            matches!(first, LogEvent::Produced { token: 2, result: Err(ProduceError::Unknown) }),
+            "{first:?}"
+        );
+        assert!(began.elapsed() >= timeout / WAIT_PART);
+        assert_eq!((producer.in_flight(), producer.waiting_bytes), (1, 0), "only the first was handed over");
     }
 
     #[test]
