@@ -269,14 +269,15 @@ impl Node {
 
     fn spawn(&self) -> anyhow::Result<Child> {
         let log = File::options().create(true).append(true).open(self.dir.join("log"))?;
-        let child = java(&jars::jars()?, "kafka.Kafka", &["-Xms128m", "-Xmx320m", "-XX:+UseSerialGC"])
-            .arg(self.settings_file())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // It outlives the chore that starts it, and an interrupt at the terminal is not meant for it.
-            .process_group(0)
-            .spawn()
-            .context("`java` could not be started")?;
+        let child =
+            java(&jars::jars()?, "kafka.Kafka", &["-Xms128m", "-Xmx512m", "-Xmn192m", "-XX:+UseSerialGC"])
+                .arg(self.settings_file())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                // It outlives the chore that starts it, and an interrupt at the terminal is not meant for it.
+                .process_group(0)
+                .spawn()
+                .context("`java` could not be started")?;
         fs::write(self.pid_file(), child.id().to_string())?;
         Ok(child)
     }

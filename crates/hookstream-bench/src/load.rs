@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use hookstream_types::Partition;
-use rdkafka::ClientConfig;
+use hookstream_types::{Partition, UnixMillis};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, DeliveryResult, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer,
 };
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,12 +68,18 @@ impl Load {
     pub fn send(
         &self,
         topic: &str,
-        partition: Partition,
+        partition: Option<Partition>,
         key: &[u8],
         value: &[u8],
         headers: &[(&str, &str)],
     ) -> anyhow::Result<()> {
-        let mut record = BaseRecord::to(topic).partition(partition.0).key(key).payload(value);
+        let mut record = BaseRecord::to(topic).payload(value);
+        if let Some(partition) = partition {
+            record = record.partition(partition.0);
+        }
+        if !key.is_empty() {
+            record = record.key(key);
+        }
         if !headers.is_empty() {
             let mut list = OwnedHeaders::new_with_capacity(headers.len());
             for (name, value) in headers {
@@ -121,7 +127,12 @@ impl Watch {
     /// # Errors
     /// If librdkafka does not take its settings.
     pub fn new(bootstrap_servers: &str) -> anyhow::Result<Self> {
-        let consumer = ClientConfig::new().set("bootstrap.servers", bootstrap_servers).create()?;
+        let consumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap_servers)
+            // It belongs to none, but librdkafka wants a name.
+            .set("group.id", "bench")
+            .set("enable.auto.commit", "false")
+            .create()?;
         Ok(Self { consumer })
     }
 
@@ -136,6 +147,39 @@ impl Watch {
             sum += u64::try_from(end)?;
         }
         Ok(sum)
+    }
+
+    /// Hands over the first `count` records of a topic, with the time its broker gave them.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn read(
+        &self,
+        topic: &str,
+        partitions: u32,
+        count: u64,
+        mut each: impl FnMut(UnixMillis, &[u8]),
+    ) -> anyhow::Result<()> {
+        let mut missing = count;
+        let mut all = TopicPartitionList::new();
+        for partition in 0..i32::try_from(partitions)? {
+            all.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        self.consumer.assign(&all)?;
+        let by = Instant::now() + PATIENCE;
+        while missing > 0 {
+            if let Some(record) = self.consumer.poll(Duration::from_millis(100)) {
+                let record = record?;
+                missing -= 1;
+                if let (Some(at), Some(value)) = (record.timestamp().to_millis(), record.payload()) {
+                    each(UnixMillis(at), value);
+                }
+            } else if Instant::now() > by {
+                bail!("{missing} records of `{topic}` could not be read");
+            }
+        }
+        self.consumer.unassign()?;
+        Ok(())
     }
 
     /// Waits until a topic has `count` records, and says when it had.

@@ -205,7 +205,7 @@ impl Jobs {
             record.clear();
             job::append(&self.job(webhook), &mut record);
             let at = Partition(i32::try_from(partition)?);
-            self.load.send(&topic, at, &job::partition_key(webhook), &record, &[])?;
+            self.load.send(&topic, Some(at), &job::partition_key(webhook), &record, &[])?;
         }
         self.load.finish()
     }

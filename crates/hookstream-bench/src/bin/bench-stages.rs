@@ -93,7 +93,7 @@ fn produce(args: &Args, stack: &Stack, topic: &str, cloudevents: bool) -> anyhow
             ("ce_type", "bench.done"),
             ("content-type", "application/json"),
         ];
-        load.send(topic, at, &[], body.as_bytes(), if cloudevents { &headers } else { &[] })?;
+        load.send(topic, Some(at), &[], body.as_bytes(), if cloudevents { &headers } else { &[] })?;
     }
     load.finish()
 }
