@@ -223,14 +223,21 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
     let Some((_, package)) = benches.iter().find(|(known, _)| *known == name) else {
         bail!("there is no benchmark `{name}`; there are: {}", names());
     };
-    let mut command = run::cargo();
-    // The services are measured as they are shipped, so they are built the same way first.
-    command.args(["build", "--release", "--workspace", "--bins"]);
-    run::run(&mut command)?;
+    let services = test::build_services(test::Profile::Release)?;
     let mut command = run::cargo();
     command
-        .args(["run", "--release", "--package", package, "--bin", &format!("{PREFIX}{name}"), "--"])
-        .args(args);
+        .args([
+            "run",
+            "--release",
+            "--locked",
+            "--package",
+            package,
+            "--bin",
+            &format!("{PREFIX}{name}"),
+            "--",
+        ])
+        .args(args)
+        .env("HOOKSTREAM_TEST_BIN", services);
     // Asking what it can do needs no brokers.
     if std::env::var_os(BENCH_KAFKA).is_some()
         || args.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help"))

@@ -258,9 +258,12 @@ impl Drop for Service {
     }
 }
 
-/// A shipped program: it is built beside the benchmark.
+/// A shipped program: where `HOOKSTREAM_TEST_BIN` says, else beside the benchmark.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe()?.with_file_name(name);
+    let program = match std::env::var_os("HOOKSTREAM_TEST_BIN") {
+        Some(dir) => PathBuf::from(dir).join(name),
+        None => std::env::current_exe()?.with_file_name(name),
+    };
     ensure!(program.exists(), "`{}` is not built: use `cargo xtask bench`", program.display());
     Ok(program)
 }

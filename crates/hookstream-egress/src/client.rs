@@ -7,13 +7,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hookstream_core::exchange::{Exchange, Failure, FailureKind, Method, Request, Response};
 use hookstream_types::limits::{MAX_RESPONSE_BODY_BYTES, MAX_RESPONSE_HEADER_BYTES};
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use reqwest::Url;
+use http::Uri;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustc_hash::FxHashMap;
 use rustls::RootCertStore;
 use tokio::time::timeout_at;
+use url::Url;
 
-use crate::dial::{CONNECT_TIMEOUT, Recorder, TimedLayer, VettingResolver};
+use crate::dial::{Connector, Recorder, connector};
 use crate::failure::{self, failure, unsendable};
 use crate::guard::{EgressSettings, Guard};
 use crate::tls;
@@ -26,54 +32,51 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const IDLE_PER_HOST: usize = 1_024;
 /// Parsed URLs kept; beyond, all are parsed anew.
 const MAX_URLS: usize = 10_000;
-/// How long a connection is silent before its other end is asked whether it is there.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// What a connection buffers of a head, which is refused beyond [`MAX_RESPONSE_HEADER_BYTES`].
+const READ_BUFFER: usize = 2 * MAX_RESPONSE_HEADER_BYTES;
 
 /// No client can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("TLS could not be set up")]
     Tls(#[source] rustls::Error),
-    #[error("the HTTP client could not be set up")]
-    Http(#[source] reqwest::Error),
 }
 
 /// An HTTP client for one core: made on, and used from, one current-thread runtime.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    http: legacy::Client<Connector, Full<Bytes>>,
     guard: Guard,
     /// URLs that passed all checks that need no name resolution.
-    urls: Mutex<FxHashMap<Arc<str>, Url>>,
+    urls: Mutex<FxHashMap<Arc<str>, Target>>,
+}
+
+/// A URL that may be called.
+#[derive(Clone, Debug)]
+struct Target {
+    uri: Uri,
+    /// Host and port, which messages show, unlike the rest.
+    host: Arc<str>,
 }
 
 impl Client {
     /// A client that trusts the machine's root certificates.
     ///
     /// # Errors
-    /// [`ClientError`] if the TLS or HTTP library refuses its settings.
+    /// [`ClientError`] if the TLS library refuses its settings.
     pub fn new(settings: EgressSettings) -> Result<Self, ClientError> {
         Self::with_roots(settings, tls::machine_roots())
     }
 
     pub(crate) fn with_roots(settings: EgressSettings, roots: RootCertStore) -> Result<Self, ClientError> {
         let guard = Guard::new(settings);
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(roots).map_err(ClientError::Tls)?)
-            .dns_resolver(VettingResolver::new(guard))
-            .connector_layer(TimedLayer)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST)
-            .tcp_nodelay(true)
-            .tcp_keepalive(TCP_KEEPALIVE)
-            .build()
-            .map_err(ClientError::Http)?;
+            .http1_max_buf_size(READ_BUFFER)
+            .build(connector(guard, tls::config(roots).map_err(ClientError::Tls)?));
         Ok(Self { http, guard, urls: Mutex::default() })
     }
 
@@ -92,43 +95,47 @@ impl Client {
 
     /// Makes the HTTP library's request of ours.
     fn prepare(&self, request: &Request) -> Result<Prepared, Failure> {
-        let mut prepared = reqwest::Request::new(method(request.method), self.url(&request.url)?);
+        let Target { uri, host } = self.target(&request.url)?;
+        let mut prepared = http::Request::new(Full::new(request.body.clone()));
+        *prepared.method_mut() = method(request.method);
+        *prepared.uri_mut() = uri;
         let headers = prepared.headers_mut();
-        headers.reserve(request.headers.len() + 2);
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.reserve(request.headers.len() + 3);
         for (name, value) in &request.headers {
             let bad = || unsendable(&format!("the header `{}` can't be sent", name.escape_default()));
             let parsed_name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
             let parsed_value = HeaderValue::from_str(value).map_err(|_| bad())?;
             headers.append(parsed_name, parsed_value);
         }
-        if !request.body.is_empty() {
-            *prepared.body_mut() = Some(request.body.clone().into());
-        }
-        let host = Host { url: Arc::clone(&request.url) };
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
         Ok(Prepared { request: prepared, host, deadline: request.deadline })
     }
 
     /// A URL that may be called; parsed once, because deliveries come again and again.
-    fn url(&self, text: &Arc<str>) -> Result<Url, Failure> {
-        if let Some(url) = self.urls.lock().unwrap_or_else(PoisonError::into_inner).get(text) {
-            return Ok(url.clone());
+    fn target(&self, text: &Arc<str>) -> Result<Target, Failure> {
+        if let Some(target) = self.urls.lock().unwrap_or_else(PoisonError::into_inner).get(text) {
+            return Ok(target.clone());
         }
         let url = Url::parse(text).map_err(|error| unsendable(&format!("the URL is not valid: {error}")))?;
         if !self.guard.admits_scheme(url.scheme()) {
             let message = format!("the URL's scheme is `{}`, not `https` or `http`", url.scheme());
             return Err(unsendable(&message));
         }
-        let host = url.host_str().unwrap_or_default();
-        if let Ok(literal) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let name = url.host_str().unwrap_or_default();
+        if let Ok(literal) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
             self.guard.admit(literal).map_err(|error| failure(FailureKind::Forbidden, &error.to_string()))?;
         }
+        let uri = Uri::try_from(url.as_str())
+            .map_err(|error| unsendable(&format!("the URL is not valid: {error}")))?;
+        let host = url.port().map_or_else(|| Arc::from(name), |port| Arc::from(format!("{name}:{port}")));
+        let target = Target { uri, host };
         let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         if urls.len() >= MAX_URLS {
             urls.clear();
         }
-        urls.insert(Arc::clone(text), url.clone());
-        Ok(url)
+        urls.insert(Arc::clone(text), target.clone());
+        Ok(target)
     }
 
     async fn perform(&self, prepared: Prepared, recorder: &Arc<Recorder>) -> Result<Response, Failure> {
@@ -145,67 +152,49 @@ impl Client {
                 let truncated = response.truncated || !in_time;
                 Ok(Response { body: received.body.freeze(), truncated, ..response })
             }
-            None => Err(failure::timed_out(recorder.phase(), &host.to_string(), deadline)),
+            None => Err(failure::timed_out(recorder.phase(), &host, deadline)),
         }
     }
 
     /// Fills `received` as far as it comes, so that what is there at the deadline is not lost.
     async fn receive(
         &self,
-        request: reqwest::Request,
-        host: &Host,
+        request: http::Request<Full<Bytes>>,
+        host: &str,
         recorder: &Recorder,
         received: &mut Received,
     ) -> Result<(), Failure> {
-        let sent = self.http.execute(request).await;
-        let mut response = sent.map_err(|error| failure::of(&error, recorder.phase(), &host.to_string()))?;
+        let sent = self.http.request(request).await;
+        let (head, mut body) =
+            sent.map_err(|error| failure::of(&error, recorder.phase(), host))?.into_parts();
         recorder.first_byte();
-        let headers = accept_head(response.headers(), host)?;
-        let head =
-            Response { status: response.status().as_u16(), headers, body: Bytes::new(), truncated: false };
+        let headers = accept_head(&head.headers, host)?;
+        let head = Response { status: head.status.as_u16(), headers, body: Bytes::new(), truncated: false };
         let head = received.response.insert(head);
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    let room = MAX_RESPONSE_BODY_BYTES - received.body.len();
-                    received.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                    if chunk.len() > room {
-                        head.truncated = true;
-                        return Ok(());
-                    }
-                }
-                Ok(None) => return Ok(()),
-                // The status arrived, and it decides.
-                Err(_) => {
-                    head.truncated = true;
-                    return Ok(());
-                }
+        while let Some(frame) = body.frame().await {
+            // The status arrived, and it decides.
+            let Ok(frame) = frame else {
+                head.truncated = true;
+                return Ok(());
+            };
+            // What is not data are trailers, which nobody asked for.
+            let Ok(chunk) = frame.into_data() else { continue };
+            let room = MAX_RESPONSE_BODY_BYTES - received.body.len();
+            received.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                head.truncated = true;
+                return Ok(());
             }
         }
+        Ok(())
     }
 }
 
 /// A request that is valid as far as can be told without sending it.
 struct Prepared {
-    request: reqwest::Request,
-    host: Host,
+    request: http::Request<Full<Bytes>>,
+    host: Arc<str>,
     deadline: Duration,
-}
-
-/// A URL of which only host and port are shown; parsed again then, because that is seldom.
-struct Host {
-    url: Arc<str>,
-}
-
-impl std::fmt::Display for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Ok(url) = Url::parse(&self.url) else { return Ok(()) };
-        f.write_str(url.host_str().unwrap_or_default())?;
-        match url.port() {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// What came so far.
@@ -226,7 +215,7 @@ fn method(method: Method) -> http::Method {
 }
 
 /// A response's headers as text, unless they are too large or frame the body in two ways.
-fn accept_head(headers: &HeaderMap, host: &Host) -> Result<Vec<(String, String)>, Failure> {
+fn accept_head(headers: &HeaderMap, host: &str) -> Result<Vec<(String, String)>, Failure> {
     /// `: ` and the line's end.
     const SEPARATORS: usize = 4;
     let size: usize =

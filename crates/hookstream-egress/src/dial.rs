@@ -5,6 +5,7 @@
 //! connects while the exchange is polled connects for it.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,10 +14,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hookstream_core::exchange::Timings;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use http::Uri;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use rustls::ClientConfig;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
-use tower_layer::Layer;
+use tokio::time::{Instant, Timeout, timeout};
 use tower_service::Service;
 
 use crate::guard::Guard;
@@ -116,61 +120,71 @@ pub(crate) fn handshake_begins() {
     DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)).ok();
 }
 
-// === the connector's layer ===
+// === the connector ===
 
-/// Puts [`Timed`] around the connector.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TimedLayer;
+/// How long a connection is silent before its other end is asked whether it is there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 
-impl<S> Layer<S> for TimedLayer {
-    type Service = Timed<S>;
+/// Makes connections: names are resolved and vetted, then dialled, then TLS is agreed on if the URL says so.
+pub(crate) type Connector = Timed<HttpsConnector<HttpConnector<VettingResolver>>>;
 
-    fn layer(&self, inner: S) -> Timed<S> {
-        Timed { inner }
-    }
+pub(crate) fn connector(guard: Guard, tls: ClientConfig) -> Connector {
+    let mut tcp = HttpConnector::new_with_resolver(VettingResolver::new(guard));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(TCP_KEEPALIVE));
+    Timed { inner: HttpsConnector::from((tcp, tls)) }
 }
 
-/// A connector that notes when it began and ended.
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A connection took longer than [`CONNECT_TIMEOUT`].
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {CONNECT_TIMEOUT:?}")]
+pub(crate) struct ConnectTimedOut;
+
+/// A connector that notes when it began and ended, and does not go on forever.
 #[derive(Clone, Debug)]
 pub(crate) struct Timed<S> {
     inner: S,
 }
 
-impl<S, R> Service<R> for Timed<S>
+impl<S> Service<Uri> for Timed<S>
 where
-    S: Service<R>,
+    S: Service<Uri, Error = BoxError>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
-    type Error = S::Error;
+    type Error = BoxError;
     type Future = Dialling<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, to: R) -> Self::Future {
+    fn call(&mut self, to: Uri) -> Self::Future {
         let recorder = EXCHANGE.try_with(Arc::clone).ok();
         if let Some(recorder) = &recorder {
             recorder.mark(|marks| &mut marks.dialling);
         }
-        Dialling { connecting: Box::pin(self.inner.call(to)), recorder }
+        Dialling { connecting: Box::pin(timeout(CONNECT_TIMEOUT, self.inner.call(to))), recorder }
     }
 }
 
 /// A connection in the making.
 pub(crate) struct Dialling<F> {
-    connecting: Pin<Box<F>>,
+    connecting: Pin<Box<Timeout<F>>>,
     recorder: Option<Arc<Recorder>>,
 }
 
-impl<F: Future<Output = Result<T, E>>, T, E> Future for Dialling<F> {
+impl<F: Future<Output = Result<T, BoxError>>, T> Future for Dialling<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { connecting, recorder } = &mut *self;
-        let Some(recorder) = recorder else { return connecting.as_mut().poll(cx) };
-        let polled = DIALLING.sync_scope(Arc::clone(recorder), || connecting.as_mut().poll(cx));
+        let in_time = |outcome: Result<F::Output, _>| outcome.unwrap_or_else(|_| Err(ConnectTimedOut.into()));
+        let Some(recorder) = recorder else { return connecting.as_mut().poll(cx).map(in_time) };
+        let polled = DIALLING.sync_scope(Arc::clone(recorder), || connecting.as_mut().poll(cx)).map(in_time);
         if let Poll::Ready(Ok(_)) = polled
             && EXCHANGE.try_with(|own| Arc::ptr_eq(own, recorder)).unwrap_or(false)
         {
@@ -196,7 +210,7 @@ pub(crate) struct Unresolved {
 /// It blocks a thread for as long as a name's servers are silent, and threads are few. So a name is looked up once
 /// at a time: who asks meanwhile waits for the same answer, and slow names take a thread each, whatever the number
 /// of deliveries that wait for them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct VettingResolver {
     guard: Guard,
     lookups: Arc<Lookups>,
@@ -211,8 +225,16 @@ impl VettingResolver {
     }
 }
 
-impl Resolve for VettingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for VettingResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let guard = self.guard;
         let asking = Asking::join(&self.lookups, name.as_str());
         let recorder = DIALLING.try_with(Arc::clone).ok();
@@ -228,8 +250,7 @@ impl Resolve for VettingResolver {
             if let Some(recorder) = &recorder {
                 recorder.mark(|marks| &mut marks.resolved);
             }
-            let addresses: Addrs = Box::new(guard.admit_all(addresses)?.into_iter());
-            Ok(addresses)
+            Ok(guard.admit_all(addresses)?.into_iter())
         })
     }
 }

@@ -7,8 +7,9 @@ use std::io;
 use std::time::Duration;
 
 use hookstream_core::exchange::{Failure, FailureKind};
+use hyper_util::client::legacy;
 
-use crate::dial::{CONNECT_TIMEOUT, Phase, Unresolved};
+use crate::dial::{CONNECT_TIMEOUT, ConnectTimedOut, Phase, Unresolved};
 use crate::guard::Forbidden;
 
 /// Longest message: causes may quote what the endpoint sent, such as the names in its certificate.
@@ -35,7 +36,7 @@ pub(crate) fn timed_out(phase: Phase, host: &str, deadline: Duration) -> Failure
 }
 
 /// The client gave up before there was an answer.
-pub(crate) fn of(error: &reqwest::Error, phase: Phase, host: &str) -> Failure {
+pub(crate) fn of(error: &legacy::Error, phase: Phase, host: &str) -> Failure {
     let causes = causes(error);
     let has = |is: fn(&(dyn Error + 'static)) -> bool| causes.iter().any(|cause| is(*cause));
     let innermost = causes.last().map(ToString::to_string).unwrap_or_default();
@@ -43,22 +44,22 @@ pub(crate) fn of(error: &reqwest::Error, phase: Phase, host: &str) -> Failure {
         failure(FailureKind::Forbidden, &format!("`{host}` has an address that may not be delivered to"))
     } else if has(|cause| cause.is::<Unresolved>()) {
         failure(FailureKind::Dns, &format!("the name in `{host}` does not resolve: {innermost}"))
-    } else if error.is_builder() {
-        unsendable("the request is not valid HTTP")
-    } else if error.is_connect() && error.is_timeout() {
+    } else if has(|cause| cause.is::<ConnectTimedOut>()) {
         timed_out(phase, host, CONNECT_TIMEOUT)
     } else if has(|cause| cause.is::<rustls::Error>()) || (error.is_connect() && phase == Phase::Handshake) {
         failure(FailureKind::Tls, &format!("no trusted connection to `{host}`: {innermost}"))
     } else if error.is_connect() {
         failure(FailureKind::Connect, &format!("no connection to `{host}`: {innermost}"))
-    } else if error.is_timeout() {
+    } else if has(
+        |cause| matches!(cause.downcast_ref::<io::Error>(), Some(e) if e.kind() == io::ErrorKind::TimedOut),
+    ) {
         failure(FailureKind::Timeout, &format!("the connection to `{host}` timed out"))
     } else {
         failure(FailureKind::Protocol, &format!("no valid answer from `{host}`: {innermost}"))
     }
 }
 
-/// An error's causes, the outermost first, the error itself left out: it names the whole URL.
+/// An error's causes, the outermost first; the error itself, which says at what stage it came, is left out.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut causes: Vec<&'a (dyn Error + 'static)> = Vec::new();
     let mut next = inner(error);

@@ -10,9 +10,11 @@
 //!   both `content-length` and `transfer-encoding` (it might be smuggling another response);
 //! - uses a connection again only after the last response on it was read to its end and nothing followed it.
 //!
-//! While a head arrives, HTTP/1.1 parsing buffers up to 408 KiB of it; reqwest has no setting for that. It is
-//! freed when the exchange ends, and the deadline bounds how long that takes. Interim responses (1xx) are skipped,
-//! and bounded by the deadline too.
+//! While a head arrives, up to twice what is accepted of it is buffered. Interim responses (1xx) are skipped, and
+//! bounded by the deadline.
+//!
+//! The HTTP client is hyper-util's, because reqwest's layers above it cost as much CPU per request again (measured
+//! for design §7).
 //!
 //! # Addresses
 //! Every address passes the [`guard`] before it is dialled, those of names after resolution and literals before

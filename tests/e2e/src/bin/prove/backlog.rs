@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use hookstream_e2e::{Answer, CLOUDEVENTS, Config, Feed, Role, Shape, Stack, Webhook};
 
 use crate::accounts::Accounts;
-use crate::books::{Books, event, now_us, percentile};
+use crate::books::{Books, Request, event, now_us, percentile};
 use crate::report::Report;
 
 /// Webhooks beside the one with the backlog: enough that some share its partition.
@@ -18,6 +18,10 @@ const OTHERS: usize = 128;
 /// The webhook with the backlog.
 const BULK: usize = OTHERS;
 const MIB: u64 = 1024 * 1024;
+/// Load that warms up is heavier: it is calls that get code compiled.
+const WARM_UP_FACTOR: usize = 4;
+/// How long an event for the others may take at most.
+const ARRIVAL: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(40);
 /// Records that a job may cost.
 const MOST_RECORDS: f64 = 5.0;
@@ -47,11 +51,14 @@ pub(crate) struct Options {
     /// Seconds for which it is then watched being delivered
     #[arg(long, default_value_t = 120)]
     draining: u64,
+    /// Seconds of load before anything counts: a fresh Kafka is slow until it is compiled
+    #[arg(long, default_value_t = 150)]
+    warm_up: u64,
     /// Seconds for which the others are watched without it
     #[arg(long, default_value_t = 60)]
     before: u64,
     /// Events per second for the others
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 128)]
     others: usize,
     /// Bytes of a job's data
     #[arg(long, default_value_t = 256)]
@@ -64,7 +71,6 @@ pub(crate) struct Options {
 struct Run<'a> {
     stack: &'a Stack,
     books: &'a Books,
-    per_second: usize,
 }
 
 /// What the others saw of a stretch of time, and what was written in it.
@@ -90,18 +96,23 @@ impl Run<'_> {
     }
 
     /// Feeds the others for a while.
-    fn watch(&self, seconds: u64, first: usize, sharing: &HashSet<usize>) -> Stretch {
+    fn watch(&self, per_second: usize, seconds: u64, first: usize, sharing: &HashSet<usize>) -> Stretch {
         let (from, records) = (self.books.len(), self.records());
         let make = move |n: usize| event(&format!("other.{}", n % OTHERS), first + n, 512);
-        let feed = Feed::of(&self.stack.kafka, &self.stack.source_topic(), self.per_second, make);
+        let feed = Feed::of(&self.stack.kafka, &self.stack.source_topic(), per_second, make);
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_millis(100));
         }
         let events = feed.finish();
         // The last ones are on their way.
-        sleep(Duration::from_secs(3));
-        let requests = self.books.requests(from);
+        let by = Instant::now() + ARRIVAL;
+        let of_others = |requests: &[Request]| requests.iter().filter(|one| one.webhook != BULK).count();
+        let mut requests = self.books.requests(from);
+        while of_others(&requests) < events && Instant::now() < by {
+            sleep(Duration::from_millis(50));
+            requests = self.books.requests(from);
+        }
         let latencies = |of: &dyn Fn(usize) -> bool| {
             let others = requests.iter().filter(|request| request.webhook != BULK && of(request.webhook));
             let mut latencies: Vec<i64> = others.map(|request| request.latency_us).collect();
@@ -127,7 +138,8 @@ fn ms(us: i64) -> String {
 pub(crate) fn prove(options: &Options, report: &mut Report) {
     // The ladder lives as long as the program.
     let retry_ladder: &'static str = options.ladder.clone().leak();
-    let shape = Shape { partitions: 64, retry_partitions: 16, retry_ladder, breaks_brokers: false };
+    // As many as two cores carry for three brokers and all clients: what others notice must not be the machine.
+    let shape = Shape { partitions: 12, retry_partitions: 4, retry_ladder, breaks_brokers: false };
     let stack = Stack::shaped("backlog", shape);
     stack.receiver.keep(0);
     let books = Books::default();
@@ -151,13 +163,13 @@ pub(crate) fn prove(options: &Options, report: &mut Report) {
     let services = stack.start_all();
     let sender = Role::ALL.iter().position(|role| *role == Role::Sender).map(|at| &services[at]);
     let sender = sender.expect("it is one of the three");
-    let run = Run { stack: &stack, books: &books, per_second: options.others };
+    let run = Run { stack: &stack, books: &books };
 
     // One each, so that connections and caches are warm and it is known who shares a partition.
     let warm =
         (0..=BULK).map(|n| event(&if n == BULK { "bulk".to_owned() } else { format!("other.{n}") }, n, 512));
     stack.kafka.produce_all(&stack.source_topic(), CLOUDEVENTS, warm);
-    run.watch(5, OTHERS + 1, &HashSet::new());
+    run.watch(WARM_UP_FACTOR * options.others, options.warm_up, OTHERS + 1, &HashSet::new());
     let accounts = Accounts::read(&stack);
     let partition = |webhook: usize| {
         accounts.webhooks.get(&stack.receiver.url(&format!("/{webhook}"))).map(|(partition, _)| *partition)
@@ -169,7 +181,7 @@ pub(crate) fn prove(options: &Options, report: &mut Report) {
     let mut first = 10_000_000;
     let mut watch = |seconds: u64| {
         first += 1_000_000;
-        run.watch(seconds, first, &sharing)
+        run.watch(options.others, seconds, first, &sharing)
     };
 
     let before = watch(options.before);
