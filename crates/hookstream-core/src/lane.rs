@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use hookstream_types::limits::MAX_PROBE_INTERVAL;
 use hookstream_types::{Mono, Offset};
 
 use crate::breaker::{Breaker, Passage};
@@ -24,6 +25,11 @@ const DECREASE_APART: Duration = Duration::from_secs(1);
 /// Before anything is known of an endpoint, it is taken to have served the first limit's requests in this many
 /// seconds each.
 const UNKNOWN_SERVICE: f64 = 0.005;
+/// Slots per second that are reserved at an endpoint that is down: each that comes while it still is costs a record
+/// and leads to another deferral, so a great backlog is spread over hours.
+const PACE_WHEN_DOWN: f64 = 150.0;
+/// Who comes within this time after a probe is due is its probe.
+const CALLERS_APART: Duration = Duration::from_secs(5);
 /// A rate's burst: what may go out at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
 /// Requests that the estimate of their time remembers: at twice as many all are halved.
@@ -63,6 +69,8 @@ pub struct Lane {
     next_start: Mono,
     /// The first slot that nobody has reserved.
     next_free: Mono,
+    /// When somebody comes who can be a probe, while the breaker is open.
+    callers: VecDeque<Mono>,
     service: ServiceTime,
 }
 
@@ -112,6 +120,7 @@ impl Lane {
             next_decrease: now,
             next_start: now,
             next_free: now,
+            callers: VecDeque::new(),
             service: ServiceTime::new(now),
         }
     }
@@ -208,10 +217,36 @@ impl Lane {
         now: Mono,
     ) -> Admission {
         let doubled = (deferred * 2).min(rules.longest_again);
-        let slot = self.next_free.max(from).max(now + rules.shortest).max(now + doubled);
+        let earliest = from.max(now + rules.shortest);
+        let slot = self.next_free.max(earliest).max(now + doubled);
         let slot = slot.min(now + rules.longest);
-        self.next_free = slot + Duration::from_secs_f64(1.0 / self.expected_rate(now));
+        let down = reason == DeferReason::BreakerOpen;
+        if down && let Some(call) = self.call(earliest, slot, now) {
+            return Admission::Deferred { after: call.since(now), reason };
+        }
+        let rate = self.expected_rate(now);
+        let rate = if down { rate.min(PACE_WHEN_DOWN) } else { rate };
+        self.next_free = slot + Duration::from_secs_f64(1.0 / rate);
         Admission::Deferred { after: slot.since(now), reason }
+    }
+
+    /// When a job that would come at `slot` is to come instead, so that a probe is never wanting for long: at the
+    /// next one, and at least every [`MAX_PROBE_INTERVAL`] after it.
+    fn call(&mut self, earliest: Mono, slot: Mono, now: Mono) -> Option<Mono> {
+        while self.callers.front().is_some_and(|call| *call <= now) {
+            self.callers.pop_front();
+        }
+        // A caller that comes soon after is as good.
+        if self.callers.front().is_none_or(|first| *first > earliest + CALLERS_APART) {
+            self.callers.push_front(earliest);
+            return Some(earliest);
+        }
+        let call = *self.callers.back()? + MAX_PROBE_INTERVAL;
+        if call > slot {
+            return None;
+        }
+        self.callers.push_back(call);
+        Some(call)
     }
 
     /// Deliveries per second to be expected: what is allowed, else what the endpoint can take.
@@ -376,6 +411,8 @@ impl ServiceTime {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const RULES: DeferRules = DeferRules {
@@ -567,5 +604,90 @@ mod tests {
         let long = lane.admit(Offset(201), Duration::from_secs(7_000), Patience::Ample, &RULES, at(0));
         let Admission::Deferred { after, .. } = long else { panic!("deferred") };
         assert!(after <= Duration::from_secs(3_601), "{after:?}");
+    }
+
+    /// What became of a backlog on an endpoint that was dead for a while.
+    #[derive(Debug)]
+    struct Played {
+        /// Deferrals per job.
+        deferrals: f64,
+        /// From its return to the first delivery.
+        first: Duration,
+        /// From its return to the last.
+        last: Duration,
+    }
+
+    fn play(jobs: i64, dead: Duration) -> Played {
+        const TICK: Duration = Duration::from_millis(5);
+        let mut lane = lane(64, None);
+        let mut coming: BTreeMap<Mono, Vec<(i64, Duration)>> = BTreeMap::new();
+        for job in 0..jobs {
+            // They are read at 8,000 a second.
+            coming.entry(Mono(u64::try_from(job * 125).unwrap())).or_default().push((job, Duration::ZERO));
+        }
+        let mut delays = vec![Duration::ZERO; usize::try_from(jobs).unwrap()];
+        let (mut deferrals, mut done, mut first) = (0, 0, None);
+        let (mut now, mut running) = (at(0), Vec::new());
+        while done < jobs {
+            now = now + TICK;
+            let back = at(0) + dead;
+            for job in std::mem::take(&mut running) {
+                if now < back {
+                    lane.on_end(Signal::Failing, now);
+                    // This was an attempt: it comes again by the retry schedule.
+                    coming.entry(now + Duration::from_secs(30)).or_default().push((job, Duration::ZERO));
+                } else {
+                    lane.on_end(Signal::Good, now);
+                    done += 1;
+                    first.get_or_insert_with(|| now.since(back));
+                }
+            }
+            let mut arrived = Vec::new();
+            while let Some(entry) = coming.first_entry().filter(|entry| *entry.key() <= now) {
+                arrived.extend(entry.remove());
+            }
+            loop {
+                for (job, delay) in arrived.drain(..) {
+                    delays[usize::try_from(job).unwrap()] = delay;
+                    let admitted = lane.admit(Offset(job), delay, Patience::Ample, &RULES, now);
+                    if let Admission::Deferred { after, .. } = admitted {
+                        deferrals += 1;
+                        coming.entry(now + after).or_default().push((job, after));
+                    }
+                }
+                match lane.turn(now) {
+                    Turn::Start(job) => {
+                        lane.on_start(now);
+                        running.push(job.0);
+                    }
+                    Turn::Shut => {
+                        let job = lane.pop().unwrap().0;
+                        arrived.push((job, delays[usize::try_from(job).unwrap()]));
+                    }
+                    Turn::At(_) | Turn::Later => break,
+                }
+            }
+        }
+        let last = now.since(at(0)).saturating_sub(dead);
+        Played { deferrals: f64::from(deferrals) / jobs as f64, first: first.unwrap(), last }
+    }
+
+    #[test]
+    fn a_backlog_of_a_dead_endpoint_costs_little_and_is_not_forgotten() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (jobs, dead, most_deferrals, last) in [
+            (1_000_000, minutes(60), 1.7, minutes(180)),
+            (20_000, minutes(1), 1.6, minutes(4)),
+            (100, minutes(1), 4.0, minutes(1)),
+            (100, minutes(60), 20.0, minutes(60)),
+            (1, minutes(180), 24.0, MAX_PROBE_INTERVAL),
+        ] {
+            let played = play(jobs, dead);
+            let what = format!("{jobs} jobs, dead for {dead:?}: {played:?}");
+            println!("{what}");
+            assert!(played.deferrals <= most_deferrals, "{what}");
+            assert!(played.first <= MAX_PROBE_INTERVAL + RULES.shortest, "{what}");
+            assert!(played.last <= last, "{what}");
+        }
     }
 }

@@ -16,6 +16,8 @@ const CONCURRENCY: u32 = 16;
 const ANSWER_AFTER: Duration = Duration::from_millis(50);
 /// From a crash to the last delivery: session time-out, takeover, retries, on two busy cores.
 const RECOVERY: Duration = Duration::from_secs(180);
+/// Seconds after which work has to go on (design §8).
+const MOST_TAKEOVER: f64 = 12.0;
 /// `shutdown.grace` is 30 s.
 const DRAIN: Duration = Duration::from_secs(40);
 /// A broker's absence.
@@ -179,16 +181,27 @@ fn changed_ids(requests: &[Request]) -> usize {
         .count()
 }
 
+/// How long after a kill the first event arrived that had waited for the heir.
+fn goes_on(requests: &[Request], killed_us: i64) -> i64 {
+    /// Longer than anything takes while all run, shorter than the session time-out.
+    const WAITED_US: i64 = 5_000_000;
+    let after = requests.iter().filter(|request| request.at_us > killed_us);
+    let waited = after.filter(|request| request.latency_us >= WAITED_US);
+    waited.map(|request| request.at_us - killed_us).min().unwrap_or_default()
+}
+
 fn killed(options: &Options, role: Role, report: &mut Report) {
     let name = format!("kill -9 {} ×{}", role.binary(), options.kills);
     let stack = Stack::new(&format!("kill-{}", role.binary()));
     let mut load = Load::start(&stack, options.events_per_second);
     let mut gone = Vec::new();
+    let mut kills_us = Vec::new();
     let mut longest = Duration::ZERO;
     for _ in 0..options.kills {
         load.wait_under_way();
         let (victim, service) = load.take(role);
         service.kill_9();
+        kills_us.push(now_us());
         gone.push(victim);
         let killed = Instant::now();
         load.wait_under_way();
@@ -197,6 +210,13 @@ fn killed(options: &Options, role: Role, report: &mut Report) {
     }
     load.wait_under_way();
     let (requests, accounts) = load.settle(&name, report);
+    let takeover = kills_us.iter().map(|killed| goes_on(&requests, *killed)).max().unwrap_or_default();
+    let takeover = takeover as f64 / 1e6;
+    report.claim(
+        &format!("{name}: seconds until work goes on, at most"),
+        format!("{takeover:.1}"),
+        takeover <= MOST_TAKEOVER,
+    );
     report.fact(&format!("{name}: seconds to normal, at most"), format!("{:.1}", longest.as_secs_f64()));
     // What a dead sender sent and left undecided is all that may be sent again.
     let nothing = std::collections::HashSet::new();
