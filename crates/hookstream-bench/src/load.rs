@@ -166,11 +166,13 @@ impl Watch {
             all.add_partition_offset(topic, partition, Offset::Beginning)?;
         }
         self.consumer.assign(&all)?;
-        let by = Instant::now() + PATIENCE;
+        // The load may go on for long: what counts is how long nothing comes.
+        let mut by = Instant::now() + PATIENCE;
         while missing > 0 {
             if let Some(record) = self.consumer.poll(Duration::from_millis(100)) {
                 let record = record?;
                 missing -= 1;
+                by = Instant::now() + PATIENCE;
                 if let (Some(at), Some(value)) = (record.timestamp().to_millis(), record.payload()) {
                     each(UnixMillis(at), value);
                 }

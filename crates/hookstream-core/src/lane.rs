@@ -69,7 +69,8 @@ pub struct Lane {
     next_start: Mono,
     /// The first slot that nobody has reserved.
     next_free: Mono,
-    /// When somebody comes who can be a probe, while the breaker is open.
+    /// When somebody comes who can be a probe, in order. At least [`CALLERS_APART`] apart up to the next probe,
+    /// and [`MAX_PROBE_INTERVAL`] from there to the longest slot, so they are some hundreds at most.
     callers: VecDeque<Mono>,
     service: ServiceTime,
 }
@@ -684,7 +685,6 @@ mod tests {
         ] {
             let played = play(jobs, dead);
             let what = format!("{jobs} jobs, dead for {dead:?}: {played:?}");
-            println!("{what}");
             assert!(played.deferrals <= most_deferrals, "{what}");
             assert!(played.first <= MAX_PROBE_INTERVAL + RULES.shortest, "{what}");
             assert!(played.last <= last, "{what}");

@@ -51,6 +51,7 @@ async fn what_is_sent_arrives() {
     receiver.on("/hook", Answer::status(201).header("X-Answer", "yes").body("thanks"));
     let mut sent = request(&receiver.url("/hook?a=b"), LONG);
     sent.headers.push((Arc::from("authorization"), Arc::from("Bearer token")));
+    sent.headers.push((Arc::from("accept-encoding"), Arc::from("gzip")));
     let got = response(client().exchange(&sent).await);
     assert_eq!((got.status, got.body, got.truncated), (201, Bytes::from_static(b"thanks"), false));
     assert!(got.headers.contains(&("x-answer".to_owned(), "yes".to_owned())));

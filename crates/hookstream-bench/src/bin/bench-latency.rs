@@ -1,8 +1,8 @@
 //! How long an event takes from its producer to its endpoint, through all three services.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -221,10 +221,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         service.wait_ready()?;
     }
 
-    let costs = Mutex::new(Vec::new());
+    let mut costs = Vec::new();
     produce(args, stack.bootstrap_servers(), &topic, &times, |n| {
         if n == args.warm_up * args.rate {
-            let mut costs = costs.lock().unwrap_or_else(PoisonError::into_inner);
             for service in &services {
                 costs.push(cpu::of_process(service.pid())?);
             }
@@ -247,7 +246,6 @@ fn run(args: &Args) -> anyhow::Result<()> {
     print_times("a bare producer to a bare consumer", &bare);
     print_times("produce to receive (goal: p50 8, p99 30)", &times.sorted(args)?);
     print_hops(&stack, &topic, &times, first)?;
-    let costs = costs.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (service, (name, before)) in services.iter().zip(["ingester", "fan-out", "sender"].iter().zip(costs))
     {
         let cpu = cpu::of_process(service.pid())? - before;

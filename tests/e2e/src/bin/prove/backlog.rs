@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use hookstream_e2e::{Answer, CLOUDEVENTS, Config, Feed, Role, Shape, Stack, Webhook};
+use hookstream_e2e::{Answer, CLOUDEVENTS, Config, Feed, Role, Shape, Stack, Webhook, wait_until};
 
 use crate::accounts::Accounts;
 use crate::books::{Books, Request, event, now_us, percentile};
@@ -106,13 +106,11 @@ impl Run<'_> {
         }
         let events = feed.finish();
         // The last ones are on their way.
-        let by = Instant::now() + ARRIVAL;
         let of_others = |requests: &[Request]| requests.iter().filter(|one| one.webhook != BULK).count();
-        let mut requests = self.books.requests(from);
-        while of_others(&requests) < events && Instant::now() < by {
-            sleep(Duration::from_millis(50));
-            requests = self.books.requests(from);
-        }
+        wait_until("the events for the others arrive", ARRIVAL, || {
+            of_others(&self.books.requests(from)) >= events
+        });
+        let requests = self.books.requests(from);
         let latencies = |of: &dyn Fn(usize) -> bool| {
             let others = requests.iter().filter(|request| request.webhook != BULK && of(request.webhook));
             let mut latencies: Vec<i64> = others.map(|request| request.latency_us).collect();

@@ -181,11 +181,12 @@ fn changed_ids(requests: &[Request]) -> usize {
         .count()
 }
 
-/// How long after a kill the first event arrived that had waited for the heir.
-fn goes_on(requests: &[Request], killed_us: i64) -> i64 {
+/// How long after a kill, and before the next, the first event arrived that had waited for the heir; zero if none
+/// had to wait.
+fn goes_on(requests: &[Request], killed_us: i64, next_us: i64) -> i64 {
     /// Longer than anything takes while all run, shorter than the session time-out.
     const WAITED_US: i64 = 5_000_000;
-    let after = requests.iter().filter(|request| request.at_us > killed_us);
+    let after = requests.iter().filter(|request| (killed_us..next_us).contains(&request.at_us));
     let waited = after.filter(|request| request.latency_us >= WAITED_US);
     waited.map(|request| request.at_us - killed_us).min().unwrap_or_default()
 }
@@ -210,7 +211,9 @@ fn killed(options: &Options, role: Role, report: &mut Report) {
     }
     load.wait_under_way();
     let (requests, accounts) = load.settle(&name, report);
-    let takeover = kills_us.iter().map(|killed| goes_on(&requests, *killed)).max().unwrap_or_default();
+    let nexts = kills_us.iter().skip(1).copied().chain([i64::MAX]);
+    let takeover = kills_us.iter().zip(nexts).map(|(killed, next)| goes_on(&requests, *killed, next));
+    let takeover = takeover.max().unwrap_or_default();
     let takeover = takeover as f64 / 1e6;
     report.claim(
         &format!("{name}: seconds until work goes on, at most"),
