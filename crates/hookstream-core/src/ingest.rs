@@ -104,6 +104,14 @@ reasons! {
     TooLarge = "too_large",
 }
 
+impl Reason {
+    /// Whether a newer configuration may accept what an older one does not.
+    #[must_use]
+    pub fn depends_on_configuration(self) -> bool {
+        matches!(self, Self::UnknownAccount | Self::UnregisteredType)
+    }
+}
+
 /// Why something is not an event, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {

@@ -41,6 +41,8 @@ pub enum Mutant {
     FailureIsSuccess,
     /// The pipe commits without waiting for the evidence.
     EvidenceNotAwaited,
+    /// The ingester rejects by the view there is, which may lack the account.
+    RejectByStaleView,
 }
 
 impl Mutant {
@@ -63,6 +65,7 @@ impl Mutant {
         Self::FanoutStaleView,
         Self::FailureIsSuccess,
         Self::EvidenceNotAwaited,
+        Self::RejectByStaleView,
     ];
 }
 

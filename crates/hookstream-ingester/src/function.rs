@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hookstream_config::ConfigEnd;
+use hookstream_config::end::Question;
 use hookstream_core::config::{Source, View};
 use hookstream_core::ingest::{Coordinates, Decoded, Reason, Rejection, Routes, SourceRecord, decode};
+use hookstream_core::mutant::{Mutant, on};
 use hookstream_log::pipe::{Applied, Function, Outputs, Place};
 use hookstream_log::{Full, Input, OutRecord, RecordRef};
 use hookstream_types::limits::MAX_RECORD_BYTES;
-use hookstream_types::partition_for;
+use hookstream_types::{Offset, partition_for};
 use hookstream_wire::rejected::{Original, Rejected};
 use hookstream_wire::{Topics, event, rejected};
 use prometheus::IntCounter;
@@ -25,6 +28,7 @@ pub struct Parts {
     /// Of `events` and of `rejected`.
     pub partitions: i32,
     pub topic_ids: Arc<TopicIds>,
+    pub config_end: Arc<ConfigEnd>,
     pub metrics: IngesterMetrics,
     pub view: Arc<View>,
 }
@@ -43,6 +47,10 @@ struct Known {
     topic: Arc<str>,
     topic_id: Option<Arc<str>>,
     role: Role,
+    /// The view has all of the configuration that was there when a record below this was taken.
+    judged_below: Offset,
+    /// Asked, so that the view may judge the records below an offset.
+    asked: Option<(Question, Offset)>,
 }
 
 /// What a topic is to us.
@@ -106,7 +114,13 @@ impl Ingest {
         if !self.inputs.contains_key(&from.input) {
             self.parts.topic_ids.acquire(&from.topic);
             let role = self.role(&from.topic);
-            let known = Known { topic: Arc::clone(&from.topic), topic_id: None, role };
+            let known = Known {
+                topic: Arc::clone(&from.topic),
+                topic_id: None,
+                role,
+                judged_below: Offset(0),
+                asked: None,
+            };
             self.inputs.insert(from.input, known);
         }
         let known = self.inputs.get_mut(&from.input).expect("it was inserted");
@@ -114,6 +128,26 @@ impl Ingest {
             known.topic_id = self.parts.topic_ids.get(&known.topic);
         }
         known
+    }
+
+    /// Whether the view is as new as a record: has what was configured before the record was taken. If that is not
+    /// known yet, it is asked for all that is taken by now at once.
+    fn may_judge(&mut self, offset: Offset, from: &Place) -> bool {
+        let Parts { config_end, view, .. } = &self.parts;
+        let Some(known) = self.inputs.get_mut(&from.input) else { return false };
+        if let Some((question, below)) = known.asked
+            && config_end.answer(question).is_some_and(|end| view.reaches(end))
+        {
+            known.judged_below = below;
+            known.asked = None;
+        }
+        if offset < known.judged_below || on(Mutant::RejectByStaleView) {
+            return true;
+        }
+        if known.asked.is_none() {
+            known.asked = Some((config_end.ask(), from.taken));
+        }
+        false
     }
 
     fn accept(
@@ -194,31 +228,37 @@ impl Function for Ingest {
             }
         };
         let Some(topic_id) = known.topic_id.clone() else { return Ok(Applied::Wait) };
-        let this = &*self;
+        // The decoder holds on to the view, while the function takes note of what is asked.
+        let (view, cluster) = (Arc::clone(&self.parts.view), Arc::clone(&self.parts.cluster));
         let at = Coordinates {
-            cluster: &this.parts.cluster,
+            cluster: &cluster,
             topic_id: &topic_id,
             partition: from.partition,
             offset: record.offset,
         };
         let input =
             SourceRecord { timestamp: record.timestamp, value: record.value, headers: record.headers };
-        let mut result = Ok(());
-        decode(&source, input, at, &this.parts.view, |index, outcome| {
-            if result.is_err() || index < *cursor {
+        let mut result = Ok(Applied::Done);
+        decode(&source, input, at, &view, |index, outcome| {
+            if result != Ok(Applied::Done) || index < *cursor {
                 return;
             }
-            result = match outcome {
-                Ok(decoded) => this.accept(&decoded, (&events, &bytes), outputs),
+            let produced = match outcome {
+                Ok(decoded) => self.accept(&decoded, (&events, &bytes), outputs),
                 Err(rejection) => {
-                    this.reject(record, from, &source.name, index, &rejection, MAX_RECORD_BYTES, outputs)
+                    if rejection.reason.depends_on_configuration() && !self.may_judge(record.offset, from) {
+                        result = Ok(Applied::Wait);
+                        return;
+                    }
+                    self.reject(record, from, &source.name, index, &rejection, MAX_RECORD_BYTES, outputs)
                 }
             };
-            if result.is_ok() {
-                *cursor = index + 1;
+            match produced {
+                Ok(()) => *cursor = index + 1,
+                Err(full) => result = Err(full),
             }
         });
-        result.map(|()| Applied::Done)
+        result
     }
 
     fn too_large(

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_config::{Base, Follower};
+use hookstream_config::{Base, ConfigEnd, Follower};
 use hookstream_core::ingest::Routes;
 use hookstream_log::admin::Admin;
 use hookstream_log::kafka::{Group, GroupSpec, join};
@@ -31,7 +31,7 @@ pub use self::topic_ids::TopicIds;
 /// How often it is looked for topics that do not exist, and figures are read.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What a record that can't be handled yet waits for.
-const WAITING: &str = "a record waits for its topic's id or source";
+const WAITING: &str = "a record waits for its topic's id or source, or for the newest configuration";
 /// What is subscribed to while there is no source: no topic has an empty name.
 const NO_TOPIC: &str = "^$";
 
@@ -63,6 +63,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let (changed_tx, changed) = watch::channel(());
     let (stopped_tx, stopped) = watch::channel(false);
     let topic_ids = Arc::new(TopicIds::default());
+    let config_end = Arc::new(ConfigEnd::default());
 
     let mut threads = Vec::with_capacity(cores);
     for (core, log) in logs.into_iter().enumerate() {
@@ -71,6 +72,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
             topics: Arc::clone(&topics),
             partitions,
             topic_ids: Arc::clone(&topic_ids),
+            config_end: Arc::clone(&config_end),
             metrics: metrics.clone(),
             view: follower.view(),
         };
@@ -98,6 +100,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         panicked = Driver::first_end(&mut threads) => return Err(panicked.into()),
         () = watcher.watch(&follower, &changed_tx) => {}
         () = topic_ids.serve(&admin, &changed_tx) => {}
+        () = config_end.serve(&admin, &topics.config, &changed_tx) => {}
     }
     info!("giving the partitions back");
     group.shutdown().await;

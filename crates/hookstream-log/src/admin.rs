@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hookstream_types::{Offset, Partition};
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
@@ -255,6 +256,19 @@ impl Admin {
         })
         .await;
         ids.map_err(|code| self.explain("describe topics", &RdError::AdminOp(code)))
+    }
+
+    /// Where a partition ends for readers of committed records, as of now.
+    ///
+    /// # Errors
+    /// If no broker answers.
+    pub async fn end(&self, topic: &str, partition: Partition) -> Result<Offset, KafkaError> {
+        let plain = Arc::clone(&self.plain);
+        let name = topic.to_owned();
+        let marks =
+            blocking(move || plain.client().fetch_watermarks(&name, partition.0, REQUEST_TIMEOUT)).await;
+        let action = || format!("ask for the end of `{topic}`");
+        marks.map(|(_, end)| Offset(end)).map_err(|error| self.explain(&action(), &error))
     }
 
     async fn metadata(&self, timeout: Duration) -> Result<BTreeMap<String, Seen>, KafkaError> {

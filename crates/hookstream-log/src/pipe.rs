@@ -35,6 +35,8 @@ pub struct Place {
     pub input: Input,
     pub topic: Arc<str>,
     pub partition: Partition,
+    /// Everything below this was taken from the log, handled or not.
+    pub taken: Offset,
 }
 
 /// What became of a record.
@@ -381,7 +383,7 @@ impl<L: Log, F: Function> Pipe<L, F> {
         match event {
             LogEvent::Assigned { input, topic, partition, base, metadata: _ } => {
                 self.inputs.push(InputState {
-                    place: Place { input, topic, partition },
+                    place: Place { input, topic, partition, taken: base },
                     frontier: Frontier::new(base),
                     committed: base,
                     committed_at: self.now,
@@ -671,6 +673,7 @@ impl<L: Log, F: Function> Pipe<L, F> {
             *largest = (*largest).max(size);
             queue.push_back(idx);
         });
+        place.taken = frontier.seen();
         stats.taken += taken as u64;
         taken
     }

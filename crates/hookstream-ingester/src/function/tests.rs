@@ -20,6 +20,10 @@ fn meta() -> Meta {
 }
 
 fn view(topics: &[&str]) -> Arc<View> {
+    view_at(Offset(7), topics, &[])
+}
+
+fn view_at(offset: Offset, topics: &[&str], more: &[Account]) -> Arc<View> {
     let account = Account { uid: ACME, name: "default".into(), meta: meta() };
     let source = Source {
         name: "shop".into(),
@@ -28,9 +32,10 @@ fn view(topics: &[&str]) -> Arc<View> {
         strict: false,
         meta: meta(),
     };
+    let accounts = std::iter::once(&account).chain(more);
     Arc::new(View::new(
-        Offset(7),
-        BTreeMap::from([("default".to_owned(), Arc::new(account))]),
+        offset,
+        accounts.map(|account| (account.name.clone(), Arc::new(account.clone()))).collect(),
         BTreeMap::from([("shop".to_owned(), Arc::new(source))]),
         BTreeMap::new(),
         FxHashMap::default(),
@@ -40,23 +45,26 @@ fn view(topics: &[&str]) -> Arc<View> {
 struct Test {
     pipe: Pipe<MemoryLog, Ingest>,
     topic_ids: Arc<TopicIds>,
+    config_end: Arc<ConfigEnd>,
     now: u64,
 }
 
 impl Test {
     fn new(topics: &[&str], topic: &str) -> Self {
         let topic_ids = Arc::new(TopicIds::default());
+        let config_end = Arc::new(ConfigEnd::default());
         let parts = Parts {
             cluster: "c".into(),
             topics: Arc::new(Topics::new("hs", &Ladder::default())),
             partitions: 2,
             topic_ids: Arc::clone(&topic_ids),
+            config_end: Arc::clone(&config_end),
             metrics: IngesterMetrics::register(&prometheus::Registry::new()).unwrap(),
             view: view(topics),
         };
         let mut log = MemoryLog::default();
         log.assign(IN, topic);
-        Self { pipe: Pipe::new(log, Ingest::new(parts), Limits::default()), topic_ids, now: 0 }
+        Self { pipe: Pipe::new(log, Ingest::new(parts), Limits::default()), topic_ids, config_end, now: 0 }
     }
 
     /// A test whose topic is `orders`, with its id known.
@@ -151,6 +159,41 @@ fn a_topic_of_no_source_is_left_alone_until_a_source_names_it() {
     test.pipe.function().set_view(&view(&["^ord.*$"]));
     test.step();
     assert_eq!(test.pipe.log().drain().len(), 1);
+}
+
+#[test]
+fn an_unknown_account_is_rejected_by_a_view_that_is_as_new_as_the_record() {
+    let mut test = Test::orders();
+    for offset in 0..3 {
+        test.put(offset, &[], r#"{"type":"order.paid","account":"new"}"#);
+    }
+    test.step();
+    assert!(test.pipe.log().drain().is_empty());
+    assert!(matches!(test.pipe.stuck(), Some(Stuck::Waiting { .. })));
+    // There is more than the view shows.
+    let question = test.config_end.pending().unwrap();
+    test.config_end.learn(question, Offset(8));
+    test.step();
+    assert!(test.pipe.log().drain().is_empty());
+    let account = Account { uid: AccountUid(Uuid::from_u128(2)), name: "new".into(), meta: meta() };
+    let newer = view_at(Offset(8), &["orders"], &[account]);
+    test.pipe.function().set_view(&newer);
+    test.step();
+    assert_eq!(test.pipe.log().acknowledge_all().len(), 3);
+
+    // One answer does for all that were taken before the question.
+    for offset in 3..6 {
+        test.put(offset, &[], r#"{"type":"order.paid","account":"nobody"}"#);
+    }
+    test.step();
+    let question = test.config_end.pending().unwrap();
+    assert!(test.pipe.log().drain().is_empty());
+    test.config_end.learn(question, Offset(8));
+    test.step();
+    let rejected = test.pipe.log().acknowledge_all();
+    assert_eq!(rejected.len(), 3);
+    assert!(rejected.iter().all(|record| record.header("hs-reason").unwrap() == "unknown_account"));
+    assert_eq!(test.config_end.pending(), None);
 }
 
 #[test]

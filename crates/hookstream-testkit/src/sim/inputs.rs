@@ -19,6 +19,8 @@ use super::rng::Rng;
 pub(super) const CLUSTER: &str = "simulated";
 /// From this version of the configuration on there is the source of CloudEvents.
 const CLOUD_SINCE: usize = 4;
+/// From this version of the configuration on there is the second account.
+const ACME_SINCE: usize = 3;
 const ACCOUNTS: [(&str, u128); 2] = [(DEFAULT_ACCOUNT, 1), ("acme", 2)];
 const TYPES: [&str; 4] = ["order.paid", "order.shipped.late", "user.created", "stock.low"];
 
@@ -35,6 +37,8 @@ pub(super) fn topic_id(topic: &str) -> String {
 pub(super) struct SourceRecord {
     pub(super) tp: TopicPartition,
     pub(super) payload: Payload,
+    /// The version of the configuration that has its account.
+    pub(super) since: usize,
     /// None: the record's coordinates make its event's id.
     expected: Option<Expected>,
 }
@@ -122,7 +126,9 @@ pub(super) fn source_record(rng: &mut Rng, n: usize) -> SourceRecord {
     };
     let (topic, partitions) = SOURCE_TOPICS[topic];
     let partition = i32::try_from(rng.between(0, 9)).expect("small") % partitions;
-    SourceRecord { tp: (Arc::from(topic), partition), payload, expected }
+    // The topic of the source `log` has the second account's events only.
+    let since = if account == 1 || topic == SOURCE_TOPICS[2].0 { ACME_SINCE } else { 0 };
+    SourceRecord { tp: (Arc::from(topic), partition), payload, since, expected }
 }
 
 pub(super) fn webhook(rng: &mut Rng, n: usize, calm: bool) -> Webhook {
@@ -190,7 +196,8 @@ pub(super) fn view_of(webhooks: &[Arc<Webhook>], version: usize) -> View {
             sources.insert(name.to_owned(), Arc::new(source));
         }
     }
-    let accounts = (0..ACCOUNTS.len()).map(|n| {
+    let known = if version < ACME_SINCE { 1 } else { ACCOUNTS.len() };
+    let accounts = (0..known).map(|n| {
         let name = ACCOUNTS[n].0.to_owned();
         (name.clone(), Arc::new(Account { uid: uid(n), name, meta: meta() }))
     });

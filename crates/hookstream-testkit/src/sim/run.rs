@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookstream_config::ConfigEnd;
 use hookstream_core::clock::BrokerClock;
 use hookstream_core::config::{View, Webhook};
 use hookstream_core::ladder::Ladder;
@@ -15,7 +16,7 @@ use hookstream_log::pipe::{Limits, Pipe};
 use hookstream_sender::deliveries::Parts;
 use hookstream_sender::retries::Partitions;
 use hookstream_sender::{Deliveries, Retries};
-use hookstream_types::{Now, OwnerId, UnixMillis};
+use hookstream_types::{Now, Offset, OwnerId, UnixMillis};
 use hookstream_wire::Topics;
 use prometheus::Registry;
 
@@ -82,6 +83,7 @@ const STAGES: usize = 3;
 struct Process {
     life: Life,
     topic_ids: Arc<TopicIds>,
+    config_end: Arc<ConfigEnd>,
     ingester: Pipe<SimLog, Ingest>,
     fanout: Pipe<SimLog, Match>,
     /// The version of the configuration that each stage has.
@@ -104,7 +106,11 @@ struct World {
 }
 
 impl Process {
-    fn step(&mut self, now: Now) {
+    /// `end` is where the configuration ends.
+    fn step(&mut self, now: Now, end: Offset) {
+        if let Some(question) = self.config_end.pending() {
+            self.config_end.learn(question, end);
+        }
         for (topic, _) in SOURCE_TOPICS {
             self.topic_ids.learn(topic, Some(&topic_id(topic)));
         }
@@ -311,6 +317,7 @@ impl World {
 
     fn step_all(&mut self) {
         let woken = std::mem::take(&mut self.shared.borrow_mut().woken);
+        let end = self.views[self.version].offset;
         for process in self.processes.iter_mut().flatten() {
             let now = {
                 let cluster = self.shared.borrow();
@@ -323,7 +330,7 @@ impl World {
             };
             if woken.contains(&process.life) {
                 self.steps += 1;
-                process.step(now);
+                process.step(now, end);
             }
         }
         self.finish_stopping();
@@ -427,8 +434,13 @@ impl World {
 
     /// A source's producer appends a record.
     fn produce(&mut self, record: usize) {
-        let record = &self.records[record];
+        let (nth, record) = (record, &self.records[record]);
         let mut cluster = self.shared.borrow_mut();
+        if record.since > self.version {
+            // An account has events only after it was made.
+            cluster.after(self.rng.between(1, 500) * MS, Event::Script(Script::Source { record: nth }));
+            return;
+        }
         let ack = cluster.append(&record.tp, record.payload.clone());
         let at = ack.appended_at.expect("the simulated log stamps all records");
         cluster.books.expect(&record.tp, ack.offset, at, record.expected_at(ack.offset));
@@ -475,11 +487,13 @@ impl World {
         let limits = Limits { records_per_input: 6, uncommitted: 12, ..Limits::default() };
         let registry = Registry::new();
         let topic_ids = Arc::new(TopicIds::default());
+        let config_end = Arc::new(ConfigEnd::default());
         let ingest = Ingest::new(hookstream_ingester::Parts {
             cluster: Arc::from(CLUSTER),
             topics: Arc::clone(&self.topics),
             partitions: PARTITIONS,
             topic_ids: Arc::clone(&topic_ids),
+            config_end: Arc::clone(&config_end),
             metrics: IngesterMetrics::register(&registry).expect("the registry is new"),
             view: Arc::clone(&view),
         });
@@ -492,6 +506,7 @@ impl World {
         self.processes[slot] = Some(Process {
             life,
             topic_ids,
+            config_end,
             ingester: Pipe::new(log(INGESTER), ingest, limits),
             fanout: Pipe::new(log(FANOUT), matching, limits),
             versions: [self.version; STAGES],

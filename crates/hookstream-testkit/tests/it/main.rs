@@ -118,4 +118,5 @@ mutants! {
     fan_out_on_a_stale_view: FanoutStaleView,
     a_failure_taken_for_success: FailureIsSuccess,
     evidence_not_awaited: EvidenceNotAwaited,
+    rejected_by_a_stale_view: RejectByStaleView,
 }
