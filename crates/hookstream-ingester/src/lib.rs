@@ -32,8 +32,6 @@ pub use self::topic_ids::TopicIds;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What a record that can't be handled yet waits for.
 const WAITING: &str = "a record waits for its topic's id or source, or for the newest configuration";
-/// What is subscribed to while there is no source: no topic has an empty name.
-const NO_TOPIC: &str = "^$";
 
 /// Runs the service until it is told to stop.
 ///
@@ -58,7 +56,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         cores => cores,
     };
-    let spec = GroupSpec::of_function(topics.group("ingester"), subscription(&routes), cores);
+    let spec = GroupSpec::of_function(topics.group("ingester"), routes.topics().to_vec(), cores);
     let (group, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     let (changed_tx, changed) = watch::channel(());
     let (stopped_tx, stopped) = watch::channel(false);
@@ -127,10 +125,6 @@ async fn cluster_id(admin: &Admin, health: &HealthHandle) -> Arc<str> {
     }
 }
 
-fn subscription(routes: &Routes) -> Vec<String> {
-    if routes.topics().is_empty() { vec![NO_TOPIC.to_owned()] } else { routes.topics().to_vec() }
-}
-
 /// Follows the sources: subscribes to their topics, and says which do not exist.
 struct Watcher<'a> {
     group: &'a Group,
@@ -177,7 +171,7 @@ impl Watcher<'_> {
         }
         if differs {
             info!(topics = ?self.routes.topics(), "subscribing to the topics of the sources");
-            self.group.resubscribe(subscription(&self.routes));
+            self.group.resubscribe(self.routes.topics().to_vec());
         }
     }
 
@@ -214,7 +208,7 @@ impl Watcher<'_> {
         if appeared {
             info!("a topic that was missing exists");
             // The client would find it by itself, but only at its next refresh of metadata.
-            self.group.resubscribe(subscription(&self.routes));
+            self.group.resubscribe(self.routes.topics().to_vec());
         }
     }
 }

@@ -117,7 +117,8 @@ impl KafkaSettings {
         config.set("group.id", group);
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", limits::SESSION_TIMEOUT.as_millis().to_string());
-        config.set("heartbeat.interval.ms", "2000");
+        // Who takes over learns of it with a heartbeat, after the session has ended.
+        config.set("heartbeat.interval.ms", "1000");
         // How long the others wait for this member in a rebalance: longer than it drains.
         config.set("max.poll.interval.ms", MAX_POLL_INTERVAL.as_millis().to_string());
         Ok(config)
@@ -135,11 +136,11 @@ impl KafkaSettings {
     }
 
     /// For an idempotent producer that gives up a record after `timeout`.
-    pub(crate) fn producer(&self, timeout: Duration) -> Result<ClientConfig, KafkaError> {
+    pub(crate) fn producer(&self, timeout: Duration, linger: Duration) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base()?;
         config.set("enable.idempotence", "true");
         config.set("acks", "all");
-        config.set("linger.ms", "1");
+        config.set("linger.ms", linger.as_millis().to_string());
         config.set("compression.type", "lz4");
         config.set("partitioner", "murmur2_random");
         config.set("allow.auto.create.topics", "false");
@@ -161,6 +162,9 @@ impl KafkaSettings {
 pub(crate) const MAX_POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// How much of a partition is fetched ahead, unless told otherwise.
 pub(crate) const PREFETCH_BYTES: usize = 1024 * 1024;
+/// What is subscribed to while there is nothing to read: no topic has an empty name, and a client that subscribes to
+/// nothing leaves its group.
+pub(crate) const NO_TOPIC: &str = "^$";
 /// Room for what Kafka's record format adds.
 const PRODUCER_HEADROOM: usize = 16 * 1024;
 /// The same report comes at most so often.
@@ -221,6 +225,10 @@ impl Reports {
         };
         // Reaching the end of a partition is reported as an error.
         if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        // That nothing is there of nothing is no news.
+        if code == RDKafkaErrorCode::UnknownTopicOrPartition && reason.contains(NO_TOPIC) {
             return;
         }
         // "All brokers down" says less than the connection error before it.
@@ -289,7 +297,7 @@ mod tests {
             settings.plain(),
             settings.member("g", true, PREFETCH_BYTES),
             settings.reader(false, PREFETCH_BYTES),
-            settings.producer(Duration::from_secs(4)),
+            settings.producer(Duration::from_secs(4), Duration::ZERO),
         ] {
             config.unwrap().create_native_config().unwrap();
         }
@@ -297,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_batch_fits_into_a_topic_that_takes_the_largest_record() {
-        let config = settings(&[]).producer(Duration::from_secs(4)).unwrap();
+        let config = settings(&[]).producer(Duration::from_secs(4), Duration::ZERO).unwrap();
         let batch: usize = config.get("batch.size").unwrap().parse().unwrap();
         assert!(batch < limits::MAX_RECORD_BYTES);
     }

@@ -86,7 +86,7 @@ impl Writer {
     /// # Errors
     /// If the settings are not taken.
     pub fn open(settings: &KafkaSettings) -> Result<Self, KafkaError> {
-        let mut config = settings.producer(DELIVERY_TIMEOUT)?;
+        let mut config = settings.producer(DELIVERY_TIMEOUT, Duration::from_millis(1))?;
         // A group is handed over as a whole: nothing is to be waited for.
         config.set("linger.ms", "0");
         let context = Context { reports: Reports::new("writer"), delivered: Mutex::default() };
@@ -166,7 +166,7 @@ impl FencedWriter {
         transactional_id: &str,
         timeout: Duration,
     ) -> Result<Self, KafkaError> {
-        let mut config = settings.producer(DELIVERY_TIMEOUT)?;
+        let mut config = settings.producer(DELIVERY_TIMEOUT, Duration::from_millis(1))?;
         config.set("transactional.id", transactional_id);
         config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
         config.set("linger.ms", "0");

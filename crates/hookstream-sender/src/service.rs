@@ -35,6 +35,10 @@ const DRAIN: Duration = Duration::from_secs(25);
 const DELIVERIES_PREFETCH: usize = 512 * 1024;
 const RETRY_PREFETCH: usize = 128 * 1024;
 
+/// How long a decision may wait for others, which saves requests: nobody waits for it but the commit, and a retry that
+/// is seconds away. What is not decided yet is sent again after a crash, so it is short.
+const DECISIONS_LINGER: Duration = Duration::from_millis(10);
+
 /// What all threads share.
 #[derive(Clone)]
 struct Common {
@@ -82,6 +86,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let spec = GroupSpec {
         drain_timeout: DRAIN,
         prefetch_bytes: DELIVERIES_PREFETCH,
+        linger: DECISIONS_LINGER,
         ..GroupSpec::new(topics.group("sender"), vec![topics.deliveries.to_string()], cores)
     };
     let (deliveries, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;

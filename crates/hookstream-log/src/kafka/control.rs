@@ -27,6 +27,7 @@ use super::assignment::{Assignment, Inbox, ToCore};
 use super::helper::{Answer, Helper, Job, Key};
 use super::lease::Lease;
 use super::{Clock, GroupSpec, GroupStats};
+use crate::client::NO_TOPIC;
 use crate::error::KafkaError;
 use crate::log::{Input, Lost};
 use crate::native::{Commits, Queue};
@@ -175,7 +176,8 @@ impl Control {
     }
 
     fn subscribe(&self, topics: &[String]) {
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let topics: Vec<&str> =
+            if topics.is_empty() { vec![NO_TOPIC] } else { topics.iter().map(String::as_str).collect() };
         if let Err(error) = self.at.consumer.subscribe(&topics) {
             tracing::error!(group = self.at.spec.group, "can't subscribe to {topics:?}: {error}");
         }

@@ -31,6 +31,7 @@ pub(super) struct Parts {
     pub(super) read_committed: bool,
     pub(super) prefetch_bytes: usize,
     pub(super) produce_timeout: Duration,
+    pub(super) linger: Duration,
     pub(super) clock: Clock,
     pub(super) inbox: Arc<Inbox>,
     pub(super) lease: Arc<Lease>,
@@ -72,9 +73,10 @@ impl fmt::Debug for KafkaLog {
 
 impl KafkaLog {
     pub(super) fn new(parts: Parts) -> Result<Self, KafkaError> {
-        let Parts { settings, name, read_committed, prefetch_bytes, produce_timeout, .. } = &parts;
+        let Parts { settings, name, read_committed, prefetch_bytes, produce_timeout, linger, .. } = &parts;
         let wake = Arc::clone(&parts.inbox.wake);
-        let producer = Producer::new(settings.clone(), format!("{name}-producer"), *produce_timeout, wake)?;
+        let times = (*produce_timeout, *linger);
+        let producer = Producer::new(settings.clone(), format!("{name}-producer"), times, wake)?;
         let readers = Readers::new(readers::Parts {
             config: settings.reader(*read_committed, *prefetch_bytes)?,
             name: format!("{name}-reader"),

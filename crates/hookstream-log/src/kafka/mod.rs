@@ -61,6 +61,8 @@ pub struct GroupSpec {
     pub drain_timeout: Duration,
     /// How long a record is tried to be appended before its outcome is unknown.
     pub produce_timeout: Duration,
+    /// How long a record may wait for others to go with it in one request.
+    pub linger: Duration,
     /// About how much of each partition is fetched ahead, in memory, whether it is taken or not. Readers too.
     pub prefetch_bytes: usize,
 }
@@ -76,6 +78,7 @@ impl GroupSpec {
             read_committed: true,
             drain_timeout: Duration::from_secs(25),
             produce_timeout: Duration::from_secs(4),
+            linger: Duration::from_millis(1),
             prefetch_bytes: PREFETCH_BYTES,
         }
     }
@@ -90,9 +93,6 @@ impl GroupSpec {
     fn check(&self) -> Result<(), KafkaError> {
         if self.cores == 0 {
             return Err(KafkaError::Spec("a group member needs at least one core".to_owned()));
-        }
-        if self.topics.is_empty() {
-            return Err(KafkaError::Spec(format!("the group `{}` has no topics to read", self.group)));
         }
         // Half of the rest for commits and for being late.
         if self.drain_timeout > MAX_POLL_INTERVAL / 2 {
@@ -147,7 +147,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Subscribes to other topics.
+    /// Subscribes to other topics; to none is fine.
     pub fn resubscribe(&self, topics: Vec<String>) {
         // The control thread takes commands several times a second, and is gone only after a shutdown.
         drop(self.commands.send(Command::Subscribe(topics)));
@@ -210,6 +210,7 @@ pub fn join(
             read_committed: spec.read_committed,
             prefetch_bytes: spec.prefetch_bytes,
             produce_timeout: spec.produce_timeout,
+            linger: spec.linger,
             clock: Arc::clone(&clock),
             inbox,
             lease: Arc::clone(&lease),

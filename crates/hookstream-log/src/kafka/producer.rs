@@ -151,6 +151,7 @@ pub(super) struct Producer {
     settings: KafkaSettings,
     name: String,
     timeout: Duration,
+    linger: Duration,
     wake: Arc<Notify>,
     client: Client,
     /// The client is purged and will be replaced when all of its records are answered.
@@ -173,14 +174,15 @@ impl Producer {
     pub(super) fn new(
         settings: KafkaSettings,
         name: String,
-        timeout: Duration,
+        (timeout, linger): (Duration, Duration),
         wake: Arc<Notify>,
     ) -> Result<Self, KafkaError> {
-        let client = connect(&settings, &name, timeout, &wake)?;
+        let client = connect(&settings, &name, (timeout, linger), &wake)?;
         Ok(Self {
             settings,
             name,
             timeout,
+            linger,
             wake,
             client,
             failing: false,
@@ -373,7 +375,7 @@ impl Producer {
             self.wake.notify_one();
             return;
         }
-        match connect(&self.settings, &self.name, self.timeout, &self.wake) {
+        match connect(&self.settings, &self.name, (self.timeout, self.linger), &self.wake) {
             Ok(client) => {
                 let old = std::mem::replace(&mut self.client, client);
                 self.failing = false;
@@ -396,12 +398,12 @@ fn pop(context: &Context) -> Option<(Number, Result<Ack, ProduceError>)> {
 fn connect(
     settings: &KafkaSettings,
     name: &str,
-    timeout: Duration,
+    (timeout, linger): (Duration, Duration),
     wake: &Arc<Notify>,
 ) -> Result<Client, KafkaError> {
     let context =
         Context { reports: Reports::new(name), delivered: Mutex::default(), fatal: AtomicBool::new(false) };
-    let config = settings.producer(timeout - timeout / WAIT_PART)?;
+    let config = settings.producer(timeout - timeout / WAIT_PART, linger)?;
     let producer = Arc::new(BaseProducer::from_config_and_context(&config, context)?);
     let mut main = Queue::main(Arc::clone(&producer) as _, producer.client().native_ptr());
     let wake = Arc::clone(wake);
@@ -425,7 +427,9 @@ mod tests {
             properties: vec![("linger.ms".to_owned(), "1000".to_owned())],
         };
         let wake = Arc::new(Notify::new());
-        let mut producer = Producer::new(settings, "test".to_owned(), Duration::from_secs(4), wake).unwrap();
+        let mut producer =
+            Producer::new(settings, "test".to_owned(), (Duration::from_secs(4), Duration::ZERO), wake)
+                .unwrap();
         let record =
             OutRecord { topic: "t", partition: Partition(0), key: None, value: Some(b"v"), headers: &[] };
         let mut answers = std::collections::BTreeMap::new();
@@ -474,7 +478,8 @@ mod tests {
         };
         let timeout = Duration::from_secs(8);
         let mut producer =
-            Producer::new(settings, "test".to_owned(), timeout, Arc::new(Notify::new())).unwrap();
+            Producer::new(settings, "test".to_owned(), (timeout, Duration::ZERO), Arc::new(Notify::new()))
+                .unwrap();
         let record =
             OutRecord { topic: "t", partition: Partition(0), key: None, value: Some(b"v"), headers: &[] };
         producer.produce(1, record).unwrap();
