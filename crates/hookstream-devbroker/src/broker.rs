@@ -1,0 +1,418 @@
+//! The broker's state, shared by all connections.
+//!
+//! The map of topics is read by every request and rarely changed: whoever changes it swaps it. What is coordinated
+//! (groups, transactions, the journal) is behind one lock, which is held for short, pure work and for a write to the
+//! page cache. **Lock order:** coordination, then a partition's log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use kafka_protocol::ResponseError;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::durability::Durability;
+use crate::faults::Faults;
+use crate::groups::message::Answer;
+use crate::groups::{self, Groups};
+use crate::journal::{Entry, Journal};
+use crate::topics::{self, Configs, Partition, Topic, Topics};
+use crate::transactions::{Ending, Producer, Transactions};
+use crate::{Settings, StartError};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub settings: Settings,
+    pub cluster_id: String,
+    pub durability: Durability,
+    pub faults: Arc<Faults>,
+    topics: RwLock<Arc<Topics>>,
+    coordination: Mutex<Coordination>,
+    /// The deadlines of groups and transactions may be others.
+    deadlines_changed: Notify,
+    started: Instant,
+}
+
+/// Groups, transactions, and the record of them.
+#[derive(Debug)]
+pub(crate) struct Coordination {
+    pub groups: Groups,
+    pub transactions: Transactions,
+    journal: Journal,
+    /// Requests that wait for their group.
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    next_token: u64,
+    producers_recorded: i64,
+}
+
+/// What a restart finds.
+#[derive(Default)]
+struct Restored {
+    cluster_id: Option<String>,
+    topics: BTreeMap<String, (Uuid, i32, Configs)>,
+    transactions: Transactions,
+    groups: Vec<groups::journal::Entry>,
+}
+
+impl Restored {
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Cluster { id } => self.cluster_id = Some(id),
+            Entry::Topic { name, id, partitions, configs } => {
+                self.topics.insert(name, (id, partitions, configs));
+            }
+            Entry::TopicDeleted { name } => drop(self.topics.remove(&name)),
+            Entry::Producers { next } => self.transactions.skip_producers_below(next),
+            Entry::Transaction(transaction) => self.transactions.restore(transaction),
+            Entry::Group(entry) => self.groups.push(entry),
+        }
+    }
+}
+
+/// How often logs are looked at for what may be deleted or compacted.
+const MAINTENANCE: Duration = Duration::from_secs(15);
+/// Producer ids are recorded in blocks, so that not each costs a line.
+const PRODUCER_BLOCK: i64 = 1000;
+
+impl Broker {
+    /// Opens the data directory.
+    pub(crate) fn open(settings: Settings, faults: Arc<Faults>) -> Result<Self, StartError> {
+        let dir = settings.data_dir.clone();
+        std::fs::create_dir_all(&dir).map_err(|source| StartError::DataDir { dir: dir.clone(), source })?;
+        let (mut journal, entries) = Journal::open(&dir)?;
+        let mut restored = Restored::default();
+        entries.into_iter().for_each(|entry| restored.take(entry));
+        let Restored { cluster_id, topics: recorded, transactions, groups: entries } = restored;
+
+        let now_ms = wall_ms();
+        let mut topics = Topics::new();
+        for (name, (id, partitions, configs)) in recorded {
+            let topic = Topic::open(&dir, &name, id, partitions, configs, now_ms)?;
+            topics.insert(name, Arc::new(topic));
+        }
+        topics::remove_strangers(&dir, &topics);
+        let cluster_id = match cluster_id {
+            Some(id) => id,
+            None => {
+                let id = fresh_cluster_id();
+                journal.append(&[Entry::Cluster { id: id.clone() }])?;
+                id
+            }
+        };
+        let coordination = Coordination {
+            groups: Groups::restore(settings.groups.clone(), 0, entries),
+            producers_recorded: transactions.next_producer(),
+            transactions,
+            journal,
+            waiting: HashMap::new(),
+            next_token: 0,
+        };
+        let broker = Self {
+            durability: Durability::new(settings.fsync),
+            settings,
+            cluster_id,
+            faults,
+            topics: RwLock::new(Arc::new(topics)),
+            coordination: Mutex::new(coordination),
+            deadlines_changed: Notify::new(),
+            started: Instant::now(),
+        };
+        let unfinished = broker.coordination().transactions.unfinished();
+        for ending in unfinished {
+            broker.carry_out(&mut broker.coordination(), &ending);
+        }
+        Ok(broker)
+    }
+
+    /// Milliseconds since the start.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    // --- topics ---
+
+    pub(crate) fn topics(&self) -> Arc<Topics> {
+        Arc::clone(&self.topics.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        self.topic(topic)?.partition(index).cloned()
+    }
+
+    /// Makes a topic known, or what it is made of now. `coordination` keeps others from changing topics meanwhile.
+    pub(crate) fn put_topic(&self, coordination: &mut Coordination, topic: Topic) -> Arc<Topic> {
+        let topic = Arc::new(topic);
+        let entry = Entry::Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic.count(),
+            configs: topic.configs.clone(),
+        };
+        self.record(coordination, &[entry]);
+        self.swap_topics(|topics| drop(topics.insert(topic.name.clone(), Arc::clone(&topic))));
+        topic
+    }
+
+    /// Deletes a topic, with its offsets.
+    pub(crate) fn delete_topic(&self, coordination: &mut Coordination, name: &str) -> Option<Arc<Topic>> {
+        let topic = self.topic(name)?;
+        self.record(coordination, &[Entry::TopicDeleted { name: name.to_owned() }]);
+        coordination.groups.topic_deleted(self.now(), name);
+        self.settle(coordination);
+        self.swap_topics(|topics| drop(topics.remove(name)));
+        // Who waits for records learns that there are none.
+        topic.partitions.iter().for_each(|partition| partition.grown());
+        topics::remove(&topic.dir(&self.settings.data_dir));
+        Some(topic)
+    }
+
+    fn swap_topics(&self, change: impl FnOnce(&mut Topics)) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut topics));
+    }
+
+    // --- coordination ---
+
+    /// For who changes groups, transactions or topics; what it changed is recorded by [`Broker::settle`].
+    pub(crate) fn coordination(&self) -> MutexGuard<'_, Coordination> {
+        // What panicked in it was a bug; the clients' retries are a better answer than a broker that is stuck.
+        self.coordination.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records what was changed, and sends the answers that are ready. Returns what to wait for until the change may
+    /// be acknowledged.
+    pub(crate) fn settle(&self, coordination: &mut Coordination) -> u64 {
+        let mut entries: Vec<Entry> =
+            coordination.transactions.take_changed().into_iter().map(Entry::Transaction).collect();
+        entries.extend(coordination.groups.drain_journal().into_iter().map(Entry::Group));
+        let next = coordination.transactions.next_producer();
+        if next > coordination.producers_recorded {
+            coordination.producers_recorded = next + PRODUCER_BLOCK;
+            entries.push(Entry::Producers { next: coordination.producers_recorded });
+        }
+        let ticket = self.record(coordination, &entries);
+        while let Some((token, answer)) = coordination.groups.next_answer() {
+            // Its client may be gone.
+            if let Some(waiting) = coordination.waiting.remove(&token) {
+                drop(waiting.send(answer));
+            }
+        }
+        self.deadlines_changed.notify_one();
+        ticket
+    }
+
+    fn record(&self, coordination: &mut Coordination, entries: &[Entry]) -> u64 {
+        let written = coordination.journal.append(entries).and_then(|()| {
+            if coordination.journal.is_bloated() {
+                let state = self.state(coordination);
+                coordination.journal.rewrite(&state)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::error!("the journal can't be written, so a restart will not know of it: {error}");
+        }
+        self.durability.journaled(&coordination.journal)
+    }
+
+    /// The entries that give the present state.
+    fn state(&self, coordination: &Coordination) -> Vec<Entry> {
+        let mut entries = vec![
+            Entry::Cluster { id: self.cluster_id.clone() },
+            Entry::Producers { next: coordination.producers_recorded },
+        ];
+        entries.extend(self.topics().values().map(|topic| Entry::Topic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic.count(),
+            configs: topic.configs.clone(),
+        }));
+        entries.extend(coordination.transactions.all().cloned().map(Entry::Transaction));
+        entries.extend(coordination.groups.snapshot().into_iter().map(Entry::Group));
+        entries
+    }
+
+    /// Does something with the groups, at a time. Returns with it what to wait for until it may be acknowledged.
+    pub(crate) fn with_groups<T>(&self, change: impl FnOnce(&mut Groups, u64) -> T) -> (T, u64) {
+        let mut coordination = self.coordination();
+        let done = change(&mut coordination.groups, self.now());
+        (done, self.settle(&mut coordination))
+    }
+
+    /// Asks a group for something that may take a while; `ask` gets the time and a name for the answer. A question
+    /// that is dropped is withdrawn.
+    pub(crate) async fn ask_group(&self, ask: impl FnOnce(&mut Groups, u64, u64)) -> Option<Answer> {
+        let (token, answer) = {
+            let mut coordination = self.coordination();
+            let token = coordination.next_token;
+            coordination.next_token += 1;
+            let (sender, answer) = oneshot::channel();
+            coordination.waiting.insert(token, sender);
+            ask(&mut coordination.groups, self.now(), token);
+            self.settle(&mut coordination);
+            (token, answer)
+        };
+        let question = Question { broker: self, token };
+        let answered = answer.await.ok();
+        drop(question);
+        answered
+    }
+
+    // --- transactions ---
+
+    /// Gives a transactional id to a producer, and ends what its predecessor has open.
+    pub(crate) fn claim(
+        &self,
+        claim: crate::transactions::Claim<'_>,
+    ) -> Result<(Producer, u64), ResponseError> {
+        let mut coordination = self.coordination();
+        if let Some(ending) = coordination.transactions.before_claim(claim)? {
+            self.settle(&mut coordination);
+            self.carry_out(&mut coordination, &ending);
+        }
+        let producer = coordination.transactions.claim(claim);
+        Ok((producer, self.settle(&mut coordination)))
+    }
+
+    /// Ends a transaction. Returns what to wait for.
+    pub(crate) fn end_transaction(
+        &self,
+        id: &str,
+        producer: Producer,
+        commit: bool,
+    ) -> Result<u64, ResponseError> {
+        let mut coordination = self.coordination();
+        let ending = coordination.transactions.end(id, producer, commit)?;
+        // The decision is on record before any marker, so that a crash between two markers does not divide it.
+        let mut ticket = self.settle(&mut coordination);
+        if let Some(ending) = ending {
+            ticket = self.carry_out(&mut coordination, &ending);
+        }
+        Ok(ticket)
+    }
+
+    /// Writes the markers of a decided transaction that are not there yet, and records its end.
+    fn carry_out(&self, coordination: &mut Coordination, ending: &Ending) -> u64 {
+        let now_ms = wall_ms();
+        let Producer { id, epoch } = ending.producer;
+        for (topic, index) in &ending.partitions {
+            // A topic that is deleted needs no marker.
+            let Some(partition) = self.partition(topic, *index) else { continue };
+            let mut log = partition.log();
+            if !log.has_open_transaction(id) {
+                log.fence(id, epoch, now_ms);
+                continue;
+            }
+            if let Err(error) = log.append_marker(id, epoch, ending.commit, now_ms) {
+                tracing::error!(topic, partition = index, "a transaction's marker can't be written: {error}");
+                continue;
+            }
+            drop(log);
+            self.durability.wrote(&partition);
+            partition.grown();
+        }
+        coordination.groups.end_txn(self.now(), id, ending.commit);
+        coordination.transactions.ended(&ending.id);
+        self.settle(coordination)
+    }
+
+    // --- what happens by itself ---
+
+    /// Ends sessions, rebalances and transactions that take too long, until told to stop.
+    pub(crate) async fn watch_deadlines(&self, stop: &CancellationToken) {
+        loop {
+            let wait = self.until_deadline();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.deadlines_changed.notified() => {}
+                () = tokio::time::sleep(wait) => self.on_deadline(),
+            }
+        }
+    }
+
+    fn until_deadline(&self) -> Duration {
+        const AT_MOST: Duration = Duration::from_secs(3600);
+        let coordination = self.coordination();
+        let groups = coordination
+            .groups
+            .next_deadline()
+            .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+        let transactions = coordination
+            .transactions
+            .next_deadline_ms()
+            .map(|at| Duration::from_millis(u64::try_from(at.saturating_sub(wall_ms())).unwrap_or(0)));
+        let next = groups.into_iter().chain(transactions).min();
+        // A millisecond more, for what is cut off above.
+        next.map_or(AT_MOST, |next| next.min(AT_MOST) + Duration::from_millis(1))
+    }
+
+    fn on_deadline(&self) {
+        let mut coordination = self.coordination();
+        coordination.groups.poll(self.now());
+        let late = coordination.transactions.time_out(wall_ms());
+        self.settle(&mut coordination);
+        for ending in late {
+            tracing::warn!(transactional_id = ending.id, "a transaction took too long and is aborted");
+            self.carry_out(&mut coordination, &ending);
+        }
+    }
+
+    /// Deletes and compacts what topics no longer keep, until told to stop.
+    pub(crate) async fn maintain(self: &Arc<Self>, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(MAINTENANCE) => {}
+            }
+            let broker = Arc::clone(self);
+            // An error means that the runtime is ending.
+            drop(tokio::task::spawn_blocking(move || broker.maintain_once(wall_ms())).await);
+        }
+    }
+
+    pub(crate) fn maintain_once(&self, now_ms: i64) {
+        for topic in self.topics().values() {
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                if let Err(error) = partition.log().maintain(now_ms) {
+                    let topic = &topic.name;
+                    tracing::error!(topic, partition = index, "the log can't be cleaned: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Somebody waits for an answer of a group.
+struct Question<'a> {
+    broker: &'a Broker,
+    token: u64,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let mut coordination = self.broker.coordination();
+        // An answer that came took it out.
+        if coordination.waiting.remove(&self.token).is_some() {
+            coordination.groups.forget(self.token);
+            self.broker.settle(&mut coordination);
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Cluster ids are 22 characters of URL-safe base64, as Kafka's; of a v4 UUID only letters and digits are used.
+fn fresh_cluster_id() -> String {
+    Uuid::new_v4().simple().to_string().chars().take(22).collect()
+}

@@ -1,0 +1,130 @@
+//! When what was written is safe from a crash of the machine.
+//!
+//! A crash of the process loses nothing that was written: the operating system has it. With [`Fsync::Always`] an answer
+//! waits until the storage has it too; all that was written in the meantime shares one sync.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::Journal;
+use crate::log::Syncer;
+use crate::topics::Partition;
+
+/// When what was written is handed to the storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before it is acknowledged: a crash of the machine loses nothing.
+    Always,
+    /// From time to time: a crash of the machine loses what came since.
+    Every(Duration),
+}
+
+/// How many writes there were.
+type Ticket = u64;
+
+#[derive(Debug)]
+pub(crate) struct Durability {
+    policy: Fsync,
+    pending: Mutex<Pending>,
+    wake: Notify,
+    done: watch::Sender<Ticket>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    tickets: Ticket,
+    partitions: Vec<Arc<Partition>>,
+    journal: Option<Arc<File>>,
+}
+
+/// The storage failed: nothing that is written can be promised any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StorageFailed;
+
+impl Durability {
+    pub(crate) fn new(policy: Fsync) -> Self {
+        Self { policy, pending: Mutex::default(), wake: Notify::new(), done: watch::Sender::new(0) }
+    }
+
+    /// Something was written to a partition.
+    pub(crate) fn wrote(&self, partition: &Arc<Partition>) -> Ticket {
+        self.note(|pending| {
+            if !pending.partitions.iter().any(|known| Arc::ptr_eq(known, partition)) {
+                pending.partitions.push(Arc::clone(partition));
+            }
+        })
+    }
+
+    /// Something was written to the journal.
+    pub(crate) fn journaled(&self, journal: &Journal) -> Ticket {
+        self.note(|pending| pending.journal = Some(journal.file()))
+    }
+
+    fn note(&self, add: impl FnOnce(&mut Pending)) -> Ticket {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        add(&mut pending);
+        pending.tickets += 1;
+        let ticket = pending.tickets;
+        drop(pending);
+        if self.policy == Fsync::Always {
+            self.wake.notify_one();
+        }
+        ticket
+    }
+
+    /// Waits until a write may be acknowledged.
+    pub(crate) async fn settled(&self, ticket: Ticket) -> Result<(), StorageFailed> {
+        if self.policy != Fsync::Always {
+            return Ok(());
+        }
+        let mut done = self.done.subscribe();
+        done.wait_for(|done| *done >= ticket).await.map(drop).map_err(|_| StorageFailed)
+    }
+
+    /// Syncs what was written, as the policy says, until told to stop; then once more.
+    pub(crate) async fn run(&self, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.due() => self.sync().await,
+            }
+        }
+        self.sync().await;
+    }
+
+    async fn due(&self) {
+        match self.policy {
+            Fsync::Always => self.wake.notified().await,
+            Fsync::Every(interval) => tokio::time::sleep(interval).await,
+        }
+    }
+
+    async fn sync(&self) {
+        let pending = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let tickets = pending.tickets;
+            std::mem::replace(&mut *pending, Pending { tickets, ..Pending::default() })
+        };
+        let Pending { tickets, partitions, journal } = pending;
+        if partitions.is_empty() && journal.is_none() {
+            return;
+        }
+        let syncing = move || -> Result<(), String> {
+            let syncers: Vec<Syncer> = partitions.iter().map(|partition| partition.log().syncer()).collect();
+            for syncer in syncers.iter().filter(|syncer| syncer.is_needed()) {
+                syncer.sync().map_err(|error| error.to_string())?;
+            }
+            journal.map_or(Ok(()), |journal| journal.sync_data().map_err(|error| error.to_string()))
+        };
+        match tokio::task::spawn_blocking(syncing).await {
+            Ok(Ok(())) => drop(self.done.send_replace(tickets)),
+            Ok(Err(error)) => tracing::error!("the storage failed, so nothing more is acknowledged: {error}"),
+            // The runtime is ending.
+            Err(_) => {}
+        }
+    }
+}
