@@ -154,6 +154,8 @@ pub enum Refused {
     AccountFixed { key: Key },
     #[error("`{key}` needs a secret")]
     NoSecret { key: Key },
+    #[error("`{key}` names hookstream's own topic `{topic}`: its records are no domain events; leave it out")]
+    OwnTopic { key: Key, topic: String },
     #[error("`{key}` takes {bytes} bytes, more than a record may have ({max})")]
     TooLarge { key: Key, bytes: usize, max: usize },
 }
@@ -174,6 +176,7 @@ impl Refused {
             | Self::ClusterFixed { .. }
             | Self::AccountFixed { .. }
             | Self::NoSecret { .. }
+            | Self::OwnTopic { .. }
             | Self::TooLarge { .. } => false,
         }
     }
@@ -268,6 +271,10 @@ fn judge(
             let key = Key::Source(source.name.clone());
             let old = state.source(&source.name).map(|source| &source.meta);
             let meta = next_meta(state, &key, old, *expected, author)?;
+            // A pattern may match some of them: the ingester passes over their records.
+            if let Some(topic) = source.topics.iter().find(|topic| state.is_own_topic(topic)) {
+                return Err(Refused::OwnTopic { key, topic: topic.clone() });
+            }
             let SourceSpec { name, topics, format, strict } = source.clone();
             Ok(Some(written(Record::Source(Source { name, topics, format, strict, meta }))))
         }

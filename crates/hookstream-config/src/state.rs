@@ -208,6 +208,14 @@ impl State {
         self.offset
     }
 
+    /// Whether a topic is one of hookstream's, by its name.
+    pub(crate) fn is_own_topic(&self, topic: &str) -> bool {
+        let namespace = self.cluster().map(|cluster| cluster.namespace.as_str());
+        namespace
+            .and_then(|namespace| topic.strip_prefix(namespace))
+            .is_some_and(|rest| rest.starts_with('.'))
+    }
+
     #[must_use]
     pub fn cluster(&self) -> Option<&ClusterRecord> {
         self.cluster.as_ref()

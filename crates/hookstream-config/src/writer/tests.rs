@@ -2,11 +2,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use hookstream_core::config::Format;
 use hookstream_types::AccountUid;
 use uuid::Uuid;
 
 use super::*;
-use crate::change::{EventTypeSpec, Expected};
+use crate::change::{EventTypeSpec, Expected, SourceSpec};
 use crate::testing::{self, counter};
 
 /// What a fake log does instead of what it is asked for.
@@ -349,6 +350,22 @@ fn the_cluster_is_fixed_once() {
     assert_eq!(run(vec![init(64)]).unwrap().revisions.len(), 1);
     assert!(run(vec![init(64)]).unwrap().revisions.is_empty());
     assert!(matches!(run(vec![init(32)]), Err(WriteError::Refused(Refused::ClusterFixed { .. }))));
+}
+
+#[test]
+fn a_source_can_not_name_hookstreams_own_topics() {
+    let fake = Fake::new(&[]);
+    let mut machine = machine(&fake);
+    let init = Change::InitCluster { namespace: "hookstream".into(), partitions: 64, format: 1 };
+    let source = |topic: &str| {
+        let topics = vec!["orders".to_owned(), topic.to_owned()];
+        let source = SourceSpec { name: topic.to_owned(), topics, format: Format::Auto, strict: false };
+        Change::PutSource { source, expected: Expected::Absent }
+    };
+    let mut run = |changes| machine.run(vec![write(rand_id(), changes)], &mut Around::default()).remove(0);
+    let error = run(vec![init, source("hookstream.events")]).unwrap_err();
+    assert!(matches!(error, WriteError::Refused(Refused::OwnTopic { .. })), "{error}");
+    run(vec![source("hookstream-orders")]).unwrap();
 }
 
 #[tokio::test]
