@@ -33,6 +33,7 @@ pub(crate) struct Broker {
     coordination: Mutex<Coordination>,
     /// The deadlines of groups and transactions may be others.
     deadlines_changed: Notify,
+    maintaining: Mutex<()>,
     started: Instant,
 }
 
@@ -118,6 +119,7 @@ impl Broker {
             topics: RwLock::new(Arc::new(topics)),
             coordination: Mutex::new(coordination),
             deadlines_changed: Notify::new(),
+            maintaining: Mutex::new(()),
             started: Instant::now(),
         };
         let unfinished = broker.coordination().transactions.unfinished();
@@ -378,9 +380,10 @@ impl Broker {
     }
 
     pub(crate) fn maintain_once(&self, now_ms: i64) {
+        let _one_at_a_time = self.maintaining.lock().unwrap_or_else(PoisonError::into_inner);
         for topic in self.topics().values() {
             for (index, partition) in topic.partitions.iter().enumerate() {
-                if let Err(error) = partition.log().maintain(now_ms) {
+                if let Err(error) = partition.maintain(now_ms) {
                     let topic = &topic.name;
                     tracing::error!(topic, partition = index, "the log can't be cleaned: {error}");
                 }

@@ -101,7 +101,7 @@ mod tests {
     fn the_same_seed_strikes_the_same_requests() {
         let faults = Faults::default();
         let rule = Rule { apis: vec![ApiKey::Produce], percent: 30, fault: Fault::DropAnswer };
-        let mut strikes = || {
+        let strikes = || {
             faults.set(7, vec![rule.clone()]);
             (0..1000).map(|_| faults.strike(ApiKey::Produce).is_some()).collect::<Vec<_>>()
         };

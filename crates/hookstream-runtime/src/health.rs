@@ -109,9 +109,14 @@ impl HealthHandle {
             let before = states.insert(self.name.clone(), reason.clone());
             let changed = before.as_ref() != Some(&reason);
             if changed {
+                let component = &*self.name;
                 match &reason {
-                    None => tracing::info!(component = &*self.name, "ready"),
-                    Some(reason) => tracing::warn!(component = &*self.name, reason = &**reason, "not ready"),
+                    None => tracing::info!(component, "ready"),
+                    // What was ready and is not any more is news; what is not yet ready is on its way.
+                    Some(reason) if before == Some(None) => {
+                        tracing::warn!(component, reason = &**reason, "not ready");
+                    }
+                    Some(reason) => tracing::info!(component, reason = &**reason, "not ready yet"),
                 }
             }
             changed

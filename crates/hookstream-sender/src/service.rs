@@ -39,6 +39,12 @@ const RETRY_PREFETCH: usize = 128 * 1024;
 /// is seconds away. What is not decided yet is sent again after a crash, so it is short.
 const DECISIONS_LINGER: Duration = Duration::from_millis(10);
 
+/// What is still unanswered by the end of this is cut, and there must be time left to decide and commit that.
+fn drain_timeout(grace: Duration) -> Duration {
+    const REST: Duration = Duration::from_secs(5);
+    DRAIN.min(grace.saturating_sub(REST).max(grace / 2))
+}
+
 /// What all threads share.
 #[derive(Clone)]
 struct Common {
@@ -84,7 +90,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
 
     let cores = settings.sender.threads();
     let spec = GroupSpec {
-        drain_timeout: DRAIN,
+        drain_timeout: drain_timeout(settings.shutdown.grace),
         prefetch_bytes: DELIVERIES_PREFETCH,
         linger: DECISIONS_LINGER,
         ..GroupSpec::new(topics.group("sender"), vec![topics.deliveries.to_string()], cores)

@@ -28,6 +28,8 @@ use serde::{Deserialize, Serialize};
 
 /// The commented defaults: the reference of all settings.
 pub const DEFAULTS: &str = include_str!("../defaults.yaml");
+/// What `hookstream dev` sets otherwise.
+pub const DEVELOPMENT: &str = include_str!("../development.yaml");
 
 /// The settings of all of hookstream's programs.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -1,4 +1,4 @@
-//! The three layers, and how all of their problems are found at once.
+//! The layers (defaults, file, environment), and how all of their problems are found at once.
 //!
 //! `defaults.yaml` names every key, so unknown ones are found by comparing. A value that doesn't parse is noted,
 //! replaced by its default, and the rest is tried again; so one run over the settings sees all of them.
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 
-use crate::{DEFAULTS, Problem, Settings};
+use crate::{DEFAULTS, DEVELOPMENT, Problem, Settings};
 
 const PREFIX: &str = "HOOKSTREAM";
 const ENVIRONMENT: &str = "the environment";
@@ -34,7 +34,7 @@ impl Settings {
     /// # Errors
     /// Every problem there is.
     pub fn load(config_file: Option<&Path>, env: Map<String, String>) -> Result<Self, Vec<Problem>> {
-        load(config_file, env, Self::validate)
+        load(&[DEFAULTS], config_file, env, Self::validate)
     }
 
     /// The same without asking for the key: for commands that touch no secrets.
@@ -45,29 +45,41 @@ impl Settings {
         config_file: Option<&Path>,
         env: Map<String, String>,
     ) -> Result<Self, Vec<Problem>> {
-        load(config_file, env, |settings| {
-            let problems = settings.problems();
-            if problems.is_empty() { Ok(()) } else { Err(problems) }
-        })
+        load(&[DEFAULTS], config_file, env, Self::validate_without_key)
+    }
+
+    /// The same for `hookstream dev`, which makes a key if there is none.
+    ///
+    /// # Errors
+    /// Every problem there is.
+    pub fn load_for_development(
+        config_file: Option<&Path>,
+        env: Map<String, String>,
+    ) -> Result<Self, Vec<Problem>> {
+        load(&[DEFAULTS, DEVELOPMENT], config_file, env, Self::validate_without_key)
+    }
+
+    fn validate_without_key(&self) -> Result<(), Vec<Problem>> {
+        let problems = self.problems();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
 fn load(
+    defaults: &[&str],
     config_file: Option<&Path>,
     env: Map<String, String>,
     validate: impl FnOnce(&Settings) -> Result<(), Vec<Problem>>,
 ) -> Result<Settings, Vec<Problem>> {
-    let defaults = parse(DEFAULTS).expect("a test reads the defaults");
+    let layers = defaults.iter().map(|yaml| Layer(parse(yaml).expect("a test reads the defaults")));
+    let defaults = merge(layers);
     let mut problems = Vec::new();
     let file_name = config_file.map(|path| path.display().to_string()).unwrap_or_default();
     let file = config_file.map_or_else(Table::new, |path| read(path, &mut problems));
     let file = known_of_file(file, &file_name, &defaults, &mut problems);
     let env = known_of_env(env, &defaults, &mut problems);
 
-    let sources = [Layer(defaults.clone()), Layer(file.clone()), Layer(env.clone())];
-    let merged =
-        sources.into_iter().fold(Config::builder(), |builder, layer| builder.add_source(layer)).build();
-    let mut merged = merged.and_then(|config| config.collect()).expect("tables in memory merge");
+    let mut merged = merge([Layer(defaults.clone()), Layer(file.clone()), Layer(env.clone())]);
 
     let origin = |key: &str| {
         let (section, name) = key.split_once('.')?;
@@ -115,6 +127,12 @@ fn load(
         problems.extend(more.map(|problem| Problem { origin: origin(&problem.key), ..problem }));
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
+}
+
+/// Later layers count more.
+fn merge(layers: impl IntoIterator<Item = Layer>) -> Table {
+    let builder = layers.into_iter().fold(Config::builder(), |builder, layer| builder.add_source(layer));
+    builder.build().and_then(|config| config.collect()).expect("tables in memory merge")
 }
 
 fn parse(yaml: &str) -> Result<Table, ConfigError> {

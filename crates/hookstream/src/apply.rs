@@ -60,6 +60,24 @@ async fn apply(args: &ApplyArgs, writer: ConfigWriter, manifest: Manifest) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
+/// Applies a text of our own, and says nothing.
+pub(crate) async fn quietly(
+    writer: &ConfigWriter,
+    name: &str,
+    text: &str,
+    actor: &str,
+) -> Result<(), Failure> {
+    let resolve = resolve_from_system(Path::new(""));
+    let manifest = Manifest::parse(text, &resolve).map_err(|problems| unfit(Path::new(name), &problems))?;
+    let options = Options { prune: false, now: Clock::start().wall() };
+    let plan = writer.read(move |state| diff(state, &manifest, options, &mut os_random)).await;
+    let plan = plan.map_err(failure)?.map_err(|problems| unfit(Path::new(name), &problems))?;
+    if !plan.is_empty() {
+        plan.execute(writer, actor).await.map_err(failure)?;
+    }
+    Ok(())
+}
+
 /// The settings, with the key that `hookstream dev` made where they name none.
 fn settings(args: &ApplyArgs) -> Result<Settings, Failure> {
     let mut settings = args.cluster.settings()?;
@@ -90,7 +108,7 @@ fn unfit(file: &Path, problems: &[hookstream_config::ManifestProblem]) -> Failur
     Failure::usage(format!("`{}` can't be applied:{list}", file.display()))
 }
 
-fn failure(error: WriteError) -> Failure {
+pub(crate) fn failure(error: WriteError) -> Failure {
     match error {
         WriteError::Unavailable { .. } => Failure::Unavailable(error.into()),
         WriteError::Refused(ref refused) if refused.is_conflict() => Failure::Other(

@@ -24,9 +24,11 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run all services in one process, for development.
     ///
-    /// Creates the topics that are missing, makes a key for secrets in the data directory, and prints a line that
-    /// starts with `hookstream is ready` once events flow. Webhooks may call http:// URLs and local addresses.
-    #[command(after_help = "Example:\n  hookstream dev --bootstrap-servers localhost:9092")]
+    /// Starts a Kafka broker for development, unless one is named; creates topics, an account and a source; and
+    /// prints a line that starts with `hookstream is ready` once events flow. Its data survives. Webhooks may call
+    /// http:// URLs and local addresses.
+    #[command(after_help = "Examples:\n  hookstream dev\n  hookstream dev --demo\n  \
+                      hookstream dev --bootstrap-servers localhost:9092")]
     Dev(DevArgs),
     /// Create or check hookstream's own topics.
     Topics(TopicsArgs),
@@ -68,9 +70,18 @@ pub(crate) struct ClusterArgs {
 pub(crate) struct DevArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Where the generated key is kept
+    /// Where the development broker's data, the generated key and the admin token are kept
     #[arg(long, value_name = "DIR", default_value = ".hookstream")]
     pub data_dir: PathBuf,
+    /// Where the development broker listens
+    #[arg(long, value_name = "HOST:PORT", default_value = OWN_BROKER)]
+    pub kafka_listen: SocketAddr,
+    /// Where HTTP is served [settings: ops.listen, 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Add sample sources and webhooks, endpoints that misbehave, and events that keep coming
+    #[arg(long)]
+    pub demo: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -180,6 +191,38 @@ pub(crate) struct ListenArgs {
     pub quiet: bool,
 }
 
+/// Where the development broker listens, and where it is looked for.
+const OWN_BROKER: &str = "127.0.0.1:9092";
+
+impl DevArgs {
+    /// The settings for development, with what the options say put over them.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        self.settings_of(std::env::vars().collect())
+    }
+
+    /// The same with the environment as an argument.
+    pub(crate) fn settings_of(&self, mut env: Map<String, String>) -> Result<Settings, Failure> {
+        self.cluster.put_over(&mut env);
+        if let Some(listen) = self.listen {
+            env.insert("HOOKSTREAM__OPS__LISTEN".to_owned(), listen.to_string());
+        }
+        Settings::load_for_development(self.cluster.config.as_deref(), env).map_err(Failure::Settings)
+    }
+
+    /// Whether no other Kafka is named, neither here nor in the settings.
+    pub(crate) fn has_own_broker(&self, settings: &Settings) -> bool {
+        self.cluster.bootstrap_servers.is_none() && settings.kafka.bootstrap_servers == OWN_BROKER
+    }
+
+    #[cfg(test)]
+    pub(crate) fn parse_for_test(arguments: &[&str]) -> Self {
+        match Args::parse_from(arguments).command {
+            Command::Dev(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 impl ClusterArgs {
     /// The settings, with what the options say put over them; the key is not asked for.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
@@ -188,13 +231,19 @@ impl ClusterArgs {
 
     /// The same with the environment as an argument.
     pub(crate) fn settings_of(&self, mut env: Map<String, String>) -> Result<Settings, Failure> {
+        self.put_over(&mut env);
+        Settings::load_without_key(self.config.as_deref(), env).map_err(Failure::Settings)
+    }
+}
+
+impl ClusterArgs {
+    fn put_over(&self, env: &mut Map<String, String>) {
         for (name, value) in [("BOOTSTRAP_SERVERS", &self.bootstrap_servers), ("NAMESPACE", &self.namespace)]
         {
             if let Some(value) = value {
                 env.insert(format!("HOOKSTREAM__KAFKA__{name}"), value.clone());
             }
         }
-        Settings::load_without_key(self.config.as_deref(), env).map_err(Failure::Settings)
     }
 }
 

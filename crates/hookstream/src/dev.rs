@@ -1,47 +1,120 @@
-//! `hookstream dev`: all services in one process, with one registry and one operations port.
+//! `hookstream dev`: all services in one process, with one registry, one operations port, and a broker of its own.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+mod data_dir;
+mod demo;
+mod own_broker;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hookstream_config::topics;
+use hookstream_config::base::kafka_settings;
+use hookstream_config::{ConfigWriter, Keyring, topics};
+use hookstream_devbroker::DevBroker;
 use hookstream_log::KafkaError;
-use hookstream_log::admin::What;
+use hookstream_log::admin::{Cleanup, TopicSpec, What};
 use hookstream_runtime::{Ctx, ServiceError, spawn};
 use hookstream_settings::Settings;
+use hookstream_types::limits::MAX_RECORD_BYTES;
+use hookstream_wire::Topics;
 use tokio::task::JoinSet;
 
+pub(crate) use self::data_dir::key_file;
+use self::demo::Demo;
+use crate::apply;
 use crate::args::DevArgs;
 use crate::cluster::{Cluster, failure};
 use crate::failure::Failure;
 
-/// The file in the data directory that has the key.
-const KEY_FILE: &str = "key";
+/// Who makes the first configuration, in its records.
+const ACTOR: &str = "hookstream dev";
+/// What is configured at the first start.
+const FIRST: &str = include_str!("dev/first.yaml");
+/// The topic of the first source.
+const FIRST_TOPIC: &str = "domain-events";
 /// How often what isn't ready yet is named.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// Of the sources' topics.
+const SOURCE_PARTITIONS: i32 = 4;
+const SOURCE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
-    let mut settings = args.cluster.settings()?;
-    // What a developer's webhooks call is on their own machine.
-    settings.egress.allow_http = true;
-    settings.egress.allow_private = true;
+    let mut settings = args.settings()?;
     if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() {
-        settings.secrets.key_file = Some(generate_key(&args.data_dir)?);
+        settings.secrets.key_file = Some(data_dir::key(&args.data_dir)?);
     }
     settings.validate().map_err(Failure::Settings)?;
-    prepare_topics(&mut settings)?;
-    Ok(hookstream_runtime::launch("hookstream-dev", settings, services))
+    check_listen(settings.ops.listen)?;
+    let admin_token = data_dir::admin_token(&args.data_dir)?;
+    let broker = if args.has_own_broker(&settings) { Some(own_broker::start(args)?) } else { None };
+    if let Some(broker) = &broker {
+        settings.kafka.bootstrap_servers = broker.address().to_string();
+    }
+    let mut demo = if args.demo { Some(Demo::start()?) } else { None };
+    prepare(&mut settings, demo.as_ref())?;
+    if let Some(demo) = &mut demo {
+        demo.generate(&settings)?;
+    }
+    let about = About::new(args, &settings, broker.as_ref(), admin_token);
+    let code = hookstream_runtime::launch("hookstream-dev", settings, move |ctx| services(ctx, about));
+    drop(demo);
+    if let Some(broker) = broker {
+        broker.stop();
+    }
+    Ok(code)
+}
+
+/// Said before anything is made: the port is bound only when all else is there.
+fn check_listen(listen: SocketAddr) -> Result<(), Failure> {
+    TcpListener::bind(listen).map(drop).map_err(|error| {
+        Failure::usage(format!("can't listen on {listen}: {error}; give another address with `--listen`"))
+    })
+}
+
+/// Topics, and something configured.
+fn prepare(settings: &mut Settings, demo: Option<&Demo>) -> Result<(), Failure> {
+    let cluster = Cluster::connect(settings)?;
+    prepare_topics(&cluster, settings)?;
+    let sources = [FIRST_TOPIC].iter().chain(demo.map_or(&[][..], |_| Demo::topics()));
+    let sources: Vec<TopicSpec> = sources.map(|topic| source_topic(settings, topic)).collect();
+    cluster.create_topics(&sources).map_err(failure)?;
+
+    let key = settings.secrets.key_encryption_key().map_err(|problem| Failure::Settings(vec![problem]))?;
+    let keyring = Arc::new(Keyring::from_key(&key).map_err(Failure::usage)?);
+    let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
+    let writer =
+        ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &names.namespace, &names.config, keyring)?;
+    cluster.block_on(async {
+        let empty = writer.read(|state| state.accounts().count() == 0 && state.sources().count() == 0);
+        if empty.await.map_err(apply::failure)? {
+            apply::quietly(&writer, "first.yaml", FIRST, ACTOR).await?;
+        }
+        if let Some(demo) = demo {
+            apply::quietly(&writer, "demo.yaml", &demo.manifest(), ACTOR).await?;
+        }
+        Ok(())
+    })
+}
+
+fn source_topic(settings: &Settings, name: &str) -> TopicSpec {
+    let topics = &settings.topics;
+    TopicSpec {
+        name: name.to_owned(),
+        partitions: SOURCE_PARTITIONS,
+        replication_factor: i32::try_from(topics.replication_factor).unwrap_or(i32::MAX),
+        min_insync_replicas: i32::try_from(topics.min_insync_replicas).unwrap_or(i32::MAX),
+        cleanup: Cleanup::Delete(Some(SOURCE_RETENTION)),
+        log_append_time: false,
+        max_message_bytes: MAX_RECORD_BYTES,
+        extra: Vec::new(),
+    }
 }
 
 /// Creates the topics that are missing, with one replica where the cluster can't have as many as the settings say,
 /// and brings the settings in line with it.
-fn prepare_topics(settings: &mut Settings) -> Result<(), Failure> {
-    let cluster = Cluster::connect(settings)?;
+fn prepare_topics(cluster: &Cluster, settings: &mut Settings) -> Result<(), Failure> {
     let replicas = settings.topics.replication_factor;
     let created = match cluster.create_topics(&topics::specs(settings)) {
         Err(refused @ KafkaError::Refused { .. }) if replicas > 1 => {
@@ -73,37 +146,15 @@ fn use_one_replica(settings: &mut Settings) {
     settings.topics.min_insync_replicas = 1;
 }
 
-/// Where the key of `hookstream dev` is.
-pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
-    data_dir.join(KEY_FILE)
-}
-
-/// Makes a key that stays, for the eyes of its owner only; returns where it is.
-fn generate_key(data_dir: &Path) -> io::Result<PathBuf> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let path = key_file(data_dir);
-    if path.exists() {
-        return Ok(path);
-    }
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
-    // Nothing in the directory belongs into a repository.
-    fs::write(data_dir.join(".gitignore"), "*\n")?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    writeln!(file, "{}", STANDARD.encode(key))?;
-    file.sync_all()?;
-    Ok(path)
-}
-
 /// Runs the services until they are told to stop; if one ends, all do.
-async fn services(ctx: Ctx) -> Result<(), ServiceError> {
+async fn services(ctx: Ctx, about: About) -> Result<(), ServiceError> {
     let mut running = JoinSet::new();
     // Every scope is there before the first service starts, so that the process isn't ready too early.
     let (ingester, fanout, sender) = (ctx.child("ingester"), ctx.child("fanout"), ctx.child("sender"));
     running.spawn(named("ingester", spawn("ingester", ingester, hookstream_ingester::run)));
     running.spawn(named("fanout", spawn("fanout", fanout, hookstream_fanout::run)));
     running.spawn(named("sender", spawn("sender", sender, hookstream_sender::run)));
-    let announcer = tokio::spawn(announce(ctx.clone()));
+    let announcer = tokio::spawn(announce(ctx.clone(), about));
 
     let mut result = Ok(());
     while let Some(ended) = running.join_next().await {
@@ -133,7 +184,7 @@ struct ServiceFailed {
 }
 
 /// Says once that all is ready, and until then from time to time what isn't.
-async fn announce(ctx: Ctx) {
+async fn announce(ctx: Ctx, about: About) {
     while tokio::time::timeout(PROGRESS, ctx.health.ready()).await.is_err() {
         for (component, reason) in ctx.health.components() {
             if let Some(reason) = reason {
@@ -141,41 +192,107 @@ async fn announce(ctx: Ctx) {
             }
         }
     }
-    println!("{}", ready_line(&ctx.settings));
+    println!("{}", about.text());
 }
 
-fn ready_line(settings: &Settings) -> String {
-    let (kafka, listen) = (&settings.kafka, settings.ops.listen);
-    format!(
-        "hookstream is ready: `{}` on {}, metrics at http://{listen}/metrics, Ctrl-C stops it",
-        kafka.namespace, kafka.bootstrap_servers
-    )
+/// What a person is told when all is ready.
+#[derive(Debug)]
+struct About {
+    namespace: String,
+    kafka: String,
+    /// The data directory, if the broker is ours.
+    own_data: Option<String>,
+    listen: SocketAddr,
+    admin_token: String,
+    demo: bool,
+    private: bool,
+    /// What the other commands need to find the broker.
+    option: String,
+}
+
+impl About {
+    fn new(args: &DevArgs, settings: &Settings, broker: Option<&DevBroker>, admin_token: String) -> Self {
+        let kafka = settings.kafka.bootstrap_servers.clone();
+        let found = kafka.ends_with(":9092") && kafka.starts_with("127.0.0.1");
+        Self {
+            namespace: settings.kafka.namespace.clone(),
+            own_data: broker.map(|_| display(&args.data_dir)),
+            listen: settings.ops.listen,
+            admin_token,
+            demo: args.demo,
+            private: settings.egress.allow_private,
+            option: if found { String::new() } else { format!(" --bootstrap-servers {kafka}") },
+            kafka,
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self { namespace, kafka, listen, admin_token, option, .. } = self;
+        let mut text =
+            format!("hookstream is ready: `{namespace}` on {kafka}, http://{listen}, Ctrl-C stops it\n");
+        match &self.own_data {
+            Some(dir) => {
+                text += &format!("  Kafka        {kafka}, the development broker; its data is in {dir}\n")
+            }
+            None => text += &format!("  Kafka        {kafka}\n"),
+        }
+        text += &format!("  HTTP         http://{listen}/metrics, /livez and /readyz\n");
+        text += &format!("  admin token  {admin_token}\n");
+        if self.private {
+            text +=
+                "  Webhooks may call http:// URLs and private addresses here; in production they may not.\n";
+        }
+        if self.demo {
+            text += "  The demo's events come by themselves; its endpoints are good, slow, flaky, busy and gone.\n";
+        }
+        text += &format!(
+            "Try next, in other terminals:
+  hookstream listen --addr 127.0.0.1:9000
+  echo 'webhooks: [{{name: mine, url: \"http://127.0.0.1:9000/\", event_types: [\"*\"]}}]' | hookstream apply -f -{option}
+  hookstream events send --topic {FIRST_TOPIC} --type order.paid --data '{{\"id\": 1}}'{option}"
+        );
+        text
+    }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use hookstream_settings::Map;
 
     use super::*;
 
     #[test]
-    fn the_key_is_made_once_and_is_its_owners() {
-        let dir = tempfile::tempdir().unwrap();
-        let data_dir = dir.path().join("data");
-        let path = generate_key(&data_dir).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let key = fs::read_to_string(&path).unwrap();
-        assert_eq!(generate_key(&data_dir).unwrap(), path);
-        assert_eq!(fs::read_to_string(&path).unwrap(), key);
-        let env = Map::from_iter([("HOOKSTREAM__SECRETS__KEY_FILE".to_owned(), path.display().to_string())]);
-        assert!(Settings::load(None, env).is_ok());
+    fn the_ready_line_starts_as_promised() {
+        let settings = Settings::load_for_development(None, Map::new()).unwrap();
+        let args = DevArgs::parse_for_test(&["hookstream", "dev"]);
+        let text = About::new(&args, &settings, None, "hsa_1".to_owned()).text();
+        assert!(text.starts_with("hookstream is ready"), "{text}");
+        assert!(!text.contains("--bootstrap-servers"), "{text}");
+        insta::assert_snapshot!(text);
     }
 
     #[test]
-    fn the_ready_line_starts_as_promised() {
-        let settings = Settings::load_without_key(None, Map::new()).unwrap();
-        assert!(ready_line(&settings).starts_with("hookstream is ready"));
+    fn the_first_configuration_is_one() {
+        let resolve = hookstream_config::manifest::resolve_from_system(Path::new(""));
+        let manifest = hookstream_config::Manifest::parse(FIRST, &resolve);
+        assert!(manifest.is_ok() && FIRST.contains(FIRST_TOPIC), "{manifest:?}");
+    }
+
+    #[test]
+    fn a_broker_that_is_named_is_used() {
+        let own = |arguments: &[&str], variables: &[(&str, &str)]| {
+            let args = DevArgs::parse_for_test(&[&["hookstream", "dev"], arguments].concat());
+            let env =
+                variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let settings = args.settings_of(env).unwrap();
+            args.has_own_broker(&settings)
+        };
+        assert!(own(&[], &[]));
+        assert!(!own(&["--bootstrap-servers", "127.0.0.1:9092"], &[]));
+        assert!(!own(&[], &[("HOOKSTREAM__KAFKA__BOOTSTRAP_SERVERS", "kafka:9092")]));
     }
 }

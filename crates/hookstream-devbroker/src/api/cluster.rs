@@ -48,7 +48,7 @@ pub(super) fn metadata(ctx: &Ctx<'_>, request: MetadataRequest) -> MetadataRespo
     // In version 0 an empty list means all, later none.
     let all = request.topics.as_ref().is_none_or(|topics| topics.is_empty() && ctx.version == 0);
     let topics = if all {
-        known.values().map(|topic| described(topic)).collect()
+        known.values().map(described).collect()
     } else {
         let create = request.allow_auto_topic_creation && ctx.broker.settings.auto_create_topics;
         let asked = request.topics.unwrap_or_default();
@@ -76,7 +76,7 @@ fn find(ctx: &Ctx<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> Metad
     let Some(name) = name else {
         let topics = ctx.broker.topics();
         let found = topics.values().find(|topic| topic.id == id);
-        return found.map_or_else(|| failed(ResponseError::UnknownTopicId, None), |topic| described(topic));
+        return found.map_or_else(|| failed(ResponseError::UnknownTopicId, None), described);
     };
     if let Some(topic) = ctx.broker.topic(&name) {
         return described(&topic);

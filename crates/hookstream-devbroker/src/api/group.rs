@@ -66,8 +66,6 @@ pub(super) async fn join(ctx: &Ctx<'_>, request: JoinGroupRequest) -> Option<Joi
     if let Some(error) = ctx.fault {
         return Some(refused(error.code(), request.member_id.to_string()));
     }
-    let fresh =
-        format!("{}-{}", if ctx.client_id.is_empty() { "member" } else { &ctx.client_id }, Uuid::new_v4());
     let request = JoinRequest {
         group: request.group_id.to_string(),
         member_id: request.member_id.to_string(),
@@ -84,7 +82,7 @@ pub(super) async fn join(ctx: &Ctx<'_>, request: JoinGroupRequest) -> Option<Joi
             .into_iter()
             .map(|protocol| (protocol.name.to_string(), protocol.metadata))
             .collect(),
-        fresh_id: fresh,
+        fresh_id: Uuid::new_v4().to_string(),
     };
     let answer = ctx.broker.ask_group(|groups, now, token| groups.join(now, token, request)).await?;
     match answer {

@@ -3,7 +3,6 @@
 use super::batch::{self, BatchHeader, Fault, Marker};
 use super::config::LogConfig;
 use super::error::{AppendError, IoFailed};
-use super::files;
 use super::partition_log::PartitionLog;
 use super::producers::Sent;
 use super::record;
@@ -106,8 +105,7 @@ impl PartitionLog {
                 batch::stamp(batch, now_ms);
             }
         }
-        let path = files::segment_path(&self.dir, self.active().base);
-        let written = self.active_mut().append(&scratch, headers, now_ms, &path);
+        let written = self.active_mut().append(&scratch, headers, now_ms);
         if scratch.capacity() <= SCRATCH_BYTES {
             self.scratch = scratch;
         }

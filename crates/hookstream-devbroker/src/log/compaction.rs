@@ -107,7 +107,7 @@ impl PartitionLog {
                 || self.cleaning.next_horizon.is_some_and(|horizon| horizon <= now_ms))
     }
 
-    /// Takes stock for a cleaning, if there is anything that may be cleaned.
+    /// Takes stock for a cleaning, if there is anything that may be cleaned. There may be one at a time.
     #[must_use]
     pub fn compaction(&self, now_ms: i64) -> Option<Compaction> {
         let cleanable = self.cleanable(now_ms);

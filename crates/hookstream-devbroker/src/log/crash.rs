@@ -1,9 +1,7 @@
 //! Points at which tests end a cleaning as a crash would.
 
-use std::io;
-
 #[cfg(not(test))]
-pub(crate) fn point() -> io::Result<()> {
+pub(crate) fn point() -> std::io::Result<()> {
     Ok(())
 }
 

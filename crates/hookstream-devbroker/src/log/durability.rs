@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -26,7 +26,7 @@ impl Durability {
     }
 
     /// Syncs a file; then everything below `offset` is durable.
-    pub(crate) fn sync(&self, file: &File, path: &std::path::Path, offset: i64) -> Result<(), IoFailed> {
+    pub(crate) fn sync(&self, file: &File, path: &Path, offset: i64) -> Result<(), IoFailed> {
         if self.offset() >= offset {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Durability {
 #[derive(Clone, Debug)]
 pub struct Syncer {
     pub(crate) file: Arc<File>,
-    pub(crate) path: PathBuf,
+    pub(crate) path: Arc<Path>,
     pub(crate) offset: i64,
     pub(crate) durability: Arc<Durability>,
 }

@@ -128,6 +128,15 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), IoFailed> {
     File::open(dir).and_then(|dir| dir.sync_all()).context("sync", dir)
 }
 
+/// Makes a new directory durable.
+pub(crate) fn sync_parent(dir: &Path) -> Result<(), IoFailed> {
+    match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
 /// The first offset, if it was moved.
 pub(crate) fn read_start_offset(dir: &Path) -> Result<Option<i64>, OpenError> {
     let path = dir.join(START_OFFSET);

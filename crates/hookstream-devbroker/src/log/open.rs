@@ -43,8 +43,10 @@ impl PartitionLog {
             let base = stored_start.unwrap_or(0);
             files::create(&files::segment_path(dir, base))?;
             files::sync_dir(dir)?;
+            files::sync_parent(dir)?;
             bases.push(base);
         }
+        delete_below(dir, &mut bases, stored_start)?;
         let mut replay = Replay::new(bases[0], stored_start, now_ms);
         let last = bases.len() - 1;
         for (idx, base) in bases.into_iter().enumerate() {
@@ -52,6 +54,16 @@ impl PartitionLog {
         }
         Ok(replay.finish(dir, config)?)
     }
+}
+
+/// Deletes the segments that end before the start, so that nothing is known from them.
+fn delete_below(dir: &Path, bases: &mut Vec<i64>, start: Option<i64>) -> Result<(), IoFailed> {
+    let ends = bases.iter().skip(1);
+    let gone = ends.take_while(|end| start.is_some_and(|start| **end <= start)).count();
+    for base in bases.drain(..gone) {
+        files::remove(&files::segment_path(dir, base))?;
+    }
+    if gone > 0 { files::sync_dir(dir) } else { Ok(()) }
 }
 
 /// The log as far as it was read.
@@ -85,7 +97,7 @@ impl Replay {
         let path = files::segment_path(dir, base);
         let file = files::open(&path)?;
         let length = file.metadata().context("read", &path)?.len();
-        let mut segment = Segment::new(base, file, self.now_ms);
+        let mut segment = Segment::new(base, path.clone(), file, self.now_ms);
         self.end = self.end.max(base);
         let file = Arc::clone(&segment.file);
         let mut scanner = Scanner::new(&file, 0, length, self.end);
@@ -154,7 +166,6 @@ impl Replay {
             scratch: Vec::new(),
         };
         log.sync()?;
-        log.delete_below_start()?;
         Ok((log, Recovery { cut: self.cut }))
     }
 }

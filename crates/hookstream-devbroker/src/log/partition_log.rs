@@ -104,7 +104,7 @@ impl PartitionLog {
         let active = self.active();
         Syncer {
             file: Arc::clone(&active.file),
-            path: files::segment_path(&self.dir, active.base),
+            path: Arc::clone(&active.path),
             offset: self.end_offset(),
             durability: Arc::clone(&self.durability),
         }
@@ -185,9 +185,11 @@ impl PartitionLog {
         &self.segments[..self.segments.len() - 1]
     }
 
-    /// The first segment that ends with this offset or a later one; the last one if none does.
+    /// The first segment with a batch that ends with this offset or a later one; the last one if there is none.
     pub(crate) fn segment_with(&self, offset: i64) -> usize {
-        let idx = self.segments.partition_point(|segment| segment.last_offset < offset);
+        let mut idx = self.segments.partition_point(|segment| segment.last_offset < offset);
+        // Compaction may leave nothing of a segment.
+        idx += self.segments[idx..].iter().take_while(|segment| segment.is_empty()).count();
         idx.min(self.segments.len() - 1)
     }
 }

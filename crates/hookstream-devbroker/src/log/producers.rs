@@ -180,13 +180,14 @@ impl Producers {
             return;
         }
         let id = header.producer_id;
-        let unknown = Producer::unknown(header.producer_epoch, now_ms);
-        let producer = self.known.entry(id).or_insert(unknown);
+        let unknown = || Producer::unknown(header.producer_epoch, now_ms);
+        let producer = self.known.entry(id).or_insert_with(unknown);
         if producer.is_expired(now_ms) {
-            *producer = unknown;
+            *producer = unknown();
         }
+        let was_open = producer.open.is_some();
         producer.on_data(header, now_ms);
-        if let Some(first_offset) = producer.open {
+        if let Some(first_offset) = producer.open.filter(|_| !was_open) {
             self.open.insert(first_offset, id);
         }
     }

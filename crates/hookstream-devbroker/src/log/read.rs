@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::batch::{BatchHeader, Fault, HEADER_BYTES};
 use super::error::{CorruptBatch, IoContext, LogError, OutOfRange, RangeError};
-use super::files;
 use super::partition_log::PartitionLog;
 use super::scan::{bytes, index};
 use super::segment::INDEX_EVERY;
@@ -33,7 +32,7 @@ pub struct Read {
 #[derive(Debug)]
 pub struct ReadPlan {
     file: Arc<File>,
-    path: PathBuf,
+    path: Arc<Path>,
     /// A batch at or a little before the first one.
     position: u64,
     /// Where the last batch ends, or a few later ones.
@@ -92,7 +91,7 @@ impl PartitionLog {
         let answer = Read { records: Bytes::new(), aborted, end, last_stable, start };
         Ok(ReadPlan {
             file: Arc::clone(&segment.file),
-            path: files::segment_path(&self.dir, segment.base),
+            path: Arc::clone(&segment.path),
             position,
             position_end,
             from,
@@ -171,7 +170,7 @@ impl ReadPlan {
 
     fn header(&self, buffer: &[u8], at: usize) -> Result<BatchHeader, LogError> {
         let position = self.position + bytes(at);
-        let corrupt = |fault: Fault| CorruptBatch { path: self.path.clone(), position, fault };
+        let corrupt = |fault: Fault| CorruptBatch { path: self.path.to_path_buf(), position, fault };
         Ok(BatchHeader::parse(&buffer[at..]).map_err(corrupt)?)
     }
 

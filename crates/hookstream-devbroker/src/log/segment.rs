@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::batch::BatchHeader;
@@ -27,6 +27,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) base: i64,
+    /// Shared, as every read names it in its errors.
+    pub(crate) path: Arc<Path>,
     pub(crate) file: Arc<File>,
     pub(crate) size: u64,
     /// The last offset in it; what is before the base while there is none.
@@ -40,9 +42,10 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(base: i64, file: File, now_ms: i64) -> Self {
+    pub(crate) fn new(base: i64, path: PathBuf, file: File, now_ms: i64) -> Self {
         Self {
             base,
+            path: path.into(),
             file: Arc::new(file),
             size: 0,
             last_offset: base - 1,
@@ -54,7 +57,9 @@ impl Segment {
     }
 
     pub(crate) fn create(dir: &Path, base: i64, now_ms: i64) -> Result<Self, IoFailed> {
-        Ok(Self::new(base, files::create(&files::segment_path(dir, base))?, now_ms))
+        let path = files::segment_path(dir, base);
+        let file = files::create(&path)?;
+        Ok(Self::new(base, path, file, now_ms))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -83,13 +88,12 @@ impl Segment {
         batches: &[u8],
         headers: &[BatchHeader],
         now_ms: i64,
-        path: &Path,
     ) -> Result<(), IoFailed> {
         if let Err(error) = self.file.write_all_at(batches, self.size) {
             // What was written in part must not be found behind the next batch. If this fails too, a shorter
             // batch over it leaves bytes that are cut at the next start, as their offsets are too low.
             drop(self.file.set_len(self.size));
-            return Err(error).context("write to", path);
+            return Err(error).context("write to", &self.path);
         }
         let mut position = self.size;
         for header in headers {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use crate::log::{LogConfig, OpenError, PartitionLog};
+use crate::log::{LogConfig, LogError, OpenError, PartitionLog};
 
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -34,6 +34,21 @@ impl Partition {
     pub(crate) fn log(&self) -> MutexGuard<'_, PartitionLog> {
         // A log that panicked has written all of a batch or nothing that counts: its state is set afterwards.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes and compacts what the topic does not keep. One at a time.
+    pub(crate) fn maintain(&self, now_ms: i64) -> Result<(), LogError> {
+        let compaction = {
+            let mut log = self.log();
+            log.expire(now_ms)?;
+            if log.is_worth_compacting(now_ms) { log.compaction(now_ms) } else { None }
+        };
+        if let Some(compaction) = compaction {
+            // The log goes on in the meantime.
+            let cleaned = compaction.clean()?;
+            self.log().install(cleaned)?;
+        }
+        Ok(())
     }
 
     /// Tells `reader` once there is more, or may be.

@@ -175,6 +175,7 @@ impl<'a> Rewriter<'a> {
 struct Output {
     segment: Segment,
     path: PathBuf,
+    final_path: PathBuf,
     buffer: Vec<u8>,
     headers: Vec<BatchHeader>,
     last_write_ms: i64,
@@ -185,8 +186,9 @@ impl Output {
         let base = group[0].base;
         let path = files::cleaned_path(dir, base);
         let last_write_ms = group.iter().map(|source| source.last_write_ms).max().unwrap_or(0);
-        let segment = Segment::new(base, files::create(&path)?, last_write_ms);
-        Ok(Self { segment, path, buffer: Vec::new(), headers: Vec::new(), last_write_ms })
+        let segment = Segment::new(base, path.clone(), files::create(&path)?, last_write_ms);
+        let final_path = files::segment_path(dir, base);
+        Ok(Self { segment, path, final_path, buffer: Vec::new(), headers: Vec::new(), last_write_ms })
     }
 
     fn push(&mut self, header: BatchHeader, batch: &[u8]) -> Result<(), IoFailed> {
@@ -196,7 +198,7 @@ impl Output {
     }
 
     fn flush(&mut self) -> Result<(), IoFailed> {
-        self.segment.append(&self.buffer, &self.headers, self.last_write_ms, &self.path)?;
+        self.segment.append(&self.buffer, &self.headers, self.last_write_ms)?;
         self.buffer.clear();
         self.headers.clear();
         Ok(())
@@ -207,6 +209,7 @@ impl Output {
         self.flush()?;
         self.segment.file.sync_all().context("sync", &self.path)?;
         crash::point().context("sync", &self.path)?;
+        self.segment.path = self.final_path.into();
         Ok(self.segment)
     }
 }

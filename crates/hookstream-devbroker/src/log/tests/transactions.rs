@@ -118,6 +118,22 @@ fn a_marker_fences_older_epochs_for_ever() {
     fixture.append(&part(3, 1));
 }
 
+/// Segments that only wait for their deletion say nothing any more.
+#[test]
+fn a_deleted_transaction_is_unknown_after_a_restart() {
+    let mut fixture = Fixture::new(LogConfig { segment_bytes: 100, ..LogConfig::default() });
+    fixture.append(&part(1, 0));
+    fixture.log.delete_before(1).unwrap();
+    fixture.append(&batch(3));
+    assert!(fixture.log.has_open_transaction(1));
+    assert_eq!((fixture.log.start_offset(), fixture.log.last_stable_offset()), (1, 1));
+    for _ in 0..2 {
+        fixture.reopen();
+        assert!(!fixture.log.has_open_transaction(1));
+        assert_eq!((fixture.log.start_offset(), fixture.log.last_stable_offset()), (1, 4));
+    }
+}
+
 #[test]
 fn deleting_the_beginning_of_a_transaction_leaves_the_rest_open() {
     let size = part(1, 0).bytes().len() as u64;
