@@ -18,6 +18,8 @@ pub mod groups;
 mod journal;
 pub mod log;
 mod server;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topics;
 mod transactions;
 
@@ -28,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -120,6 +123,7 @@ impl DevBroker {
     /// [`StartError`] names what is in the way.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let lock = lock(&settings)?;
+        raise_file_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("devbroker")
@@ -127,8 +131,13 @@ impl DevBroker {
             .build()
             .map_err(StartError::Threads)?;
         let listen = |source| StartError::Listen { address: settings.listen, source };
-        let listener = runtime.block_on(TcpListener::bind(settings.listen)).map_err(listen)?;
+        // Not by the runtime: whoever starts a broker may be within one of their own.
+        let listener = std::net::TcpListener::bind(settings.listen).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let entered = runtime.enter();
+        let listener = TcpListener::from_std(listener).map_err(listen)?;
+        drop(entered);
         let faults = Arc::new(Faults::default());
         let broker = Arc::new(Broker::open(settings, Arc::clone(&faults))?);
         let stop = CancellationToken::new();
@@ -185,6 +194,16 @@ impl Drop for DevBroker {
             // It may be dropped by an async task, which must not block.
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Each partition has an open file, and the usual limit of 1024 is soon reached.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files can't be raised: {error}; many partitions will not fit");
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use hookstream_devbroker::testing;
 use serde_json::Value;
 use xtask::kafka::protocol::{self, NewTopic};
 use xtask::kafka::{Cluster, Node};
 
-/// The cluster that `cargo xtask test` started.
+/// The cluster that tests share.
 #[derive(Clone, Debug)]
 pub struct Kafka {
     pub bootstrap_servers: String,
@@ -65,20 +66,15 @@ impl Record {
 }
 
 impl Kafka {
-    /// The tests' Kafka.
+    /// The tests' Kafka: the one that `cargo xtask test` started, or a development broker of this process's own.
     ///
     /// # Panics
-    /// If there is none.
+    /// If kcat is missing.
     #[must_use]
     pub fn shared() -> Self {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
         let open = || {
-            let Ok(bootstrap_servers) = std::env::var("HOOKSTREAM_TEST_KAFKA") else {
-                panic!(
-                    "`HOOKSTREAM_TEST_KAFKA` is not set: run `cargo xtask test`, or `cargo xtask kafka up --brokers 3` \
-                     and set it to 127.0.0.1:9092"
-                );
-            };
+            let bootstrap_servers = testing::bootstrap_servers();
             let kcat = Command::new("kcat").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
             assert!(kcat.is_ok(), "`kcat` is missing (Debian: `apt-get install kcat`)");
             let dir = std::env::var_os("HOOKSTREAM_TEST_KAFKA_DIR").map(PathBuf::from);
@@ -102,11 +98,30 @@ impl Kafka {
         cluster.map(|cluster| cluster.nodes().to_vec()).unwrap_or_default()
     }
 
+    /// Kills a broker: one of three, or the only one if it is this process's own.
+    ///
+    /// # Panics
+    /// If the Kafka is somebody else's.
+    pub fn break_one(&self) {
+        if let Some(own) = testing::own_if_none_is_named() {
+            own.crash();
+            return;
+        }
+        let nodes = self.nodes();
+        let victim =
+            nodes.get(1).expect("a cluster of xtask's with three brokers: `cargo xtask test` starts one");
+        victim.kill().expect("a running broker can be killed");
+    }
+
     /// Starts the brokers that were killed, and waits for them.
     ///
     /// # Panics
     /// If they don't come.
     pub fn heal(&self) {
+        if let Some(own) = testing::own_if_none_is_named() {
+            own.restart();
+            return;
+        }
         let dir = self.dir.as_deref().expect("only a cluster of xtask's is ever broken");
         let healed = Cluster::open(dir).and_then(|cluster| cluster.start());
         healed.unwrap_or_else(|error| panic!("the killed broker does not come back: {error:#}"));
@@ -176,7 +191,19 @@ impl Kafka {
 
     fn producer_command(&self, topic: &str, headers: &[(&str, &str)]) -> Command {
         let mut command = self.kcat();
-        command.args(["-P", "-t", topic, "-K", "\t", "-X", "acks=all", "-X", "enable.idempotence=true"]);
+        // A broker that is away for a moment is not the end (-E).
+        command.args([
+            "-P",
+            "-E",
+            "-t",
+            topic,
+            "-K",
+            "\t",
+            "-X",
+            "acks=all",
+            "-X",
+            "enable.idempotence=true",
+        ]);
         for (name, value) in headers {
             command.args(["-H", &format!("{name}={value}")]);
         }

@@ -1,7 +1,8 @@
 //! End-to-end tests: the real binaries on a real Kafka, seen from outside.
 //!
 //! - A [`Stack`] is an installation of its own: a namespace, source topics, a receiver, the services that a test
-//!   starts. Tests share the Kafka that `HOOKSTREAM_TEST_KAFKA` names, and nothing else.
+//!   starts. Tests share the Kafka that `HOOKSTREAM_TEST_KAFKA` names (else a development
+//!   broker of the test process), and nothing else.
 //! - A [`Service`] is one process. It is started, killed, stopped and asked for its metrics as an operator would.
 //! - [`Kafka`] reads and writes topics with kcat, a client that we did not write; events get in as other people's do.
 //! - A [`Ledger`] is what `attempts` says was decided, to be compared with what the [`Receiver`] saw.

@@ -14,8 +14,7 @@ use hookstream_types::{SecretString, UnixMillis};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings() -> KafkaSettings {
-    let bootstrap_servers = std::env::var("HOOKSTREAM_TEST_KAFKA")
-        .expect("HOOKSTREAM_TEST_KAFKA names the Kafka to test with (host:port): `cargo xtask test` sets it");
+    let bootstrap_servers = hookstream_devbroker::testing::bootstrap_servers();
     KafkaSettings { bootstrap_servers, client_id: "hookstream-test".to_owned(), properties: Vec::new() }
 }
 

@@ -307,18 +307,10 @@ fn stopped(options: &Options, report: &mut Report) {
 fn broker(options: &Options, report: &mut Report) {
     let name = "kill -9 of a broker";
     let stack = Stack::shaped("broker", Shape { breaks_brokers: true, ..Shape::default() });
-    let nodes = stack.kafka.nodes();
     let load = Load::start(&stack, options.events_per_second);
     load.wait_under_way();
-    let Some(node) = nodes.get(1) else {
-        report.claim(name, "needs the cluster of `cargo xtask prove`", false);
-        return;
-    };
     let killed = Instant::now();
-    if let Err(error) = node.kill() {
-        report.claim(name, format!("{error:#}"), false);
-        return;
-    }
+    stack.kafka.break_one();
     load.wait_under_way();
     report.fact(&format!("{name}: seconds to normal"), format!("{:.1}", killed.elapsed().as_secs_f64()));
     sleep(BROKER_AWAY.saturating_sub(killed.elapsed()));
