@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-runtime", &["hookstream-types", "hookstream-settings"]),
     ("hookstream-log", &["hookstream-types", "hookstream-core", "hookstream-wire"]),
     ("hookstream-egress", &["hookstream-types", "hookstream-core"]),
+    ("hookstream-devbroker", &[]),
     (
         "hookstream-config",
         &[
@@ -74,6 +75,7 @@ const PROGRAM: &[&str] = &[
     "hookstream-ingester",
     "hookstream-fanout",
     "hookstream-sender",
+    "hookstream-devbroker",
 ];
 
 /// What tests and benchmarks are made of; the simulation runs the stages themselves.
@@ -89,6 +91,7 @@ const TESTS: &[&str] = &[
     "hookstream-ingester",
     "hookstream-fanout",
     "hookstream-sender",
+    "hookstream-devbroker",
     "hookstream-testkit",
     "xtask",
 ];
@@ -102,6 +105,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     // The benchmark measures the bare loop to compare with.
     ("reqwest", &["hookstream-bench"]),
     ("config", &["hookstream-settings"]),
+    ("kafka-protocol", &["hookstream-devbroker"]),
 ];
 
 /// Foreign crates that the crates of decisions must not name: they do no IO and read no clock.

@@ -79,11 +79,7 @@ impl Stack {
     }
 
     fn client(&self) -> KafkaSettings {
-        KafkaSettings {
-            bootstrap_servers: self.bootstrap_servers.clone(),
-            client_id: "hookstream-bench".to_owned(),
-            properties: Vec::new(),
-        }
+        client(&self.bootstrap_servers)
     }
 
     /// Makes a topic for a source.
@@ -93,17 +89,7 @@ impl Stack {
     pub fn create_topic(&self, name: &str) -> anyhow::Result<String> {
         // Not one of hookstream's own, which a source must not read.
         let name = format!("{}-{name}", self.namespace);
-        let spec = TopicSpec {
-            name: name.clone(),
-            partitions: i32::try_from(self.partitions)?,
-            replication_factor: self.replicas,
-            min_insync_replicas: if self.replicas > 2 { 2 } else { 1 },
-            cleanup: Cleanup::Delete(None),
-            log_append_time: true,
-            max_message_bytes: 1_048_576,
-            extra: Vec::new(),
-        };
-        block_on(async { Admin::new(&self.client())?.create_missing(&[spec]).await })??;
+        create(&self.client(), &name, self.partitions, self.replicas)?;
         Ok(name)
     }
 
@@ -285,4 +271,59 @@ pub fn webhook(name: &str, url: &str, event_types: &[&str], concurrency: u32) ->
         "retry": ["0s", "5s", "30s"],
         "concurrency": concurrency,
     })
+}
+
+fn client(bootstrap_servers: &str) -> KafkaSettings {
+    KafkaSettings {
+        bootstrap_servers: bootstrap_servers.to_owned(),
+        client_id: "hookstream-bench".to_owned(),
+        properties: Vec::new(),
+    }
+}
+
+fn create(client: &KafkaSettings, name: &str, partitions: u32, replicas: i32) -> anyhow::Result<()> {
+    let spec = TopicSpec {
+        name: name.to_owned(),
+        partitions: i32::try_from(partitions)?,
+        replication_factor: replicas,
+        min_insync_replicas: if replicas > 2 { 2 } else { 1 },
+        cleanup: Cleanup::Delete(None),
+        log_append_time: true,
+        max_message_bytes: 1_048_576,
+        extra: Vec::new(),
+    };
+    block_on(async { Admin::new(client)?.create_missing(&[spec]).await })??;
+    Ok(())
+}
+
+/// A topic with nothing of hookstream's about it. It is deleted when it is dropped.
+#[derive(Debug)]
+pub struct SourceTopic {
+    bootstrap_servers: String,
+    name: String,
+}
+
+impl SourceTopic {
+    /// # Errors
+    /// If the broker does not make it.
+    pub fn create(bootstrap_servers: &str, name: &str, partitions: u32) -> anyhow::Result<Self> {
+        let name = format!("{name}-{}", uuid::Uuid::now_v7().simple());
+        create(&client(bootstrap_servers), &name, partitions, 1)?;
+        Ok(Self { bootstrap_servers: bootstrap_servers.to_owned(), name })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for SourceTopic {
+    fn drop(&mut self) {
+        let deleted =
+            block_on(async { Admin::new(&client(&self.bootstrap_servers))?.delete(&[&self.name]).await });
+        if !matches!(deleted, Ok(Ok(()))) {
+            eprintln!("the topic `{}` is left behind", self.name);
+        }
+    }
 }

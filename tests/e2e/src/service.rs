@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -104,6 +104,12 @@ impl Service {
         Self { name, child, ops, log }
     }
 
+    /// Starts `hookstream` with nothing set, as somebody does who has just installed it.
+    #[must_use]
+    pub fn alone(args: &[&str], log: PathBuf) -> Self {
+        Self::start("hookstream", args, log, &[])
+    }
+
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
@@ -158,6 +164,20 @@ impl Service {
     /// How it ended, if it did.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// SIGINT, as Ctrl-C sends it, and waits until it has ended; says how long that took.
+    ///
+    /// # Panics
+    /// If it doesn't end within `timeout`, or not with success.
+    #[track_caller]
+    pub fn interrupt(mut self, timeout: Duration) -> Duration {
+        let started = Instant::now();
+        self.signal(Signal::SIGINT);
+        let what = format!("{} ends after Ctrl-C", self.name);
+        let status = wait_for(&what, timeout, || self.exited());
+        assert!(status.success(), "{} ended with {status}\n{}", self.name, self.log_tail());
+        started.elapsed()
     }
 
     /// SIGTERM, and waits until it has drained.

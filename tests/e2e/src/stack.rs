@@ -58,6 +58,27 @@ impl fmt::Display for Outcome {
     }
 }
 
+impl Outcome {
+    /// Runs a program of ours to its end, with these variables only.
+    pub(crate) fn of(program: &str, args: &[&str], env: Vec<(String, String)>) -> Self {
+        let output = Command::new(binary(program))
+            .args(args)
+            .env_clear()
+            .envs(env)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("`{program}` can't be started: {error}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Runs `hookstream` with nothing set.
+    #[must_use]
+    pub fn alone(args: &[&str]) -> Self {
+        Self::of("hookstream", args, Vec::new())
+    }
+}
+
 /// An installation: a namespace with its topics, and a receiver. Its topics are deleted when it is dropped.
 #[derive(Debug)]
 pub struct Stack {
@@ -197,15 +218,7 @@ impl Stack {
     /// If it can't be started.
     #[must_use]
     pub fn hookstream(&self, args: &[&str]) -> Outcome {
-        let output = Command::new(binary("hookstream"))
-            .args(args)
-            .env_clear()
-            .envs(self.env())
-            .stdin(Stdio::null())
-            .output()
-            .expect("`hookstream` can be started");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        Outcome::of("hookstream", args, self.env())
     }
 
     /// `hookstream apply`.

@@ -1,6 +1,7 @@
 //! What an operator may rely on, tried with the real binaries on a real Kafka.
 
 mod bad_input;
+mod dev;
 mod graceful;
 mod harness;
 mod kill;

@@ -9,8 +9,7 @@ use hookstream_e2e::{SOON, Stack, free_address, wait_until};
 fn example(receiver: &str, topic: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart.yaml");
     let text = std::fs::read_to_string(file).expect("it is in the repository");
-    let changed =
-        text.replace("127.0.0.1:9000", receiver).replace("topics: [orders]", &format!("topics: [{topic}]"));
+    let changed = text.replace("127.0.0.1:9000", receiver).replace("[domain-events]", &format!("[{topic}]"));
     assert!(changed.contains(receiver) && changed.contains(topic), "the example is another one now:\n{text}");
     changed
 }
