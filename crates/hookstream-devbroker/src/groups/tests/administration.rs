@@ -1,3 +1,5 @@
+//! Lists, descriptions, deletions.
+
 use super::*;
 
 fn partitions(topics: &[&str]) -> Vec<TopicPartition> {

@@ -1,3 +1,5 @@
+//! Who may commit, and what is fetched.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! What a restart finds.
+
 use super::*;
 
 fn restored(broker: &Broker, entries: Vec<Entry>) -> Groups {

@@ -1,3 +1,5 @@
+//! Members join, and join again.
+
 use super::*;
 
 #[test]

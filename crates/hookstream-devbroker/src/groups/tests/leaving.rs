@@ -1,3 +1,5 @@
+//! Members leave.
+
 use super::*;
 
 #[test]

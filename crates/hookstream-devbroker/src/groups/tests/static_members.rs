@@ -1,3 +1,5 @@
+//! Members that come back under their instance id (KIP-345).
+
 use super::*;
 
 fn beat(broker: &mut Broker, joined: &Joined, instance_id: &str) -> Result<(), GroupError> {

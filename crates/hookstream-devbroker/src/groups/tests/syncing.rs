@@ -1,3 +1,5 @@
+//! The leader assigns.
+
 use super::*;
 
 #[test]

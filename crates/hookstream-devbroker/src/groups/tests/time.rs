@@ -1,3 +1,5 @@
+//! Sessions, rebalances and retentions that end.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Offsets that a transaction commits.
+
 use super::*;
 
 fn held(producer_id: i64, offsets: Vec<CommitOffset>) -> TxnCommitRequest {

@@ -1,3 +1,5 @@
+//! What is taken and what is refused.
+
 use std::fs::File;
 use std::sync::Arc;
 

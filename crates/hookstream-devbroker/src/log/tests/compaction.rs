@@ -1,3 +1,5 @@
+//! What compaction keeps, and crashes at each of its steps.
+
 use std::fs;
 
 use kafka_protocol::records::Compression;

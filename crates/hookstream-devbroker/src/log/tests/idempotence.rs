@@ -1,3 +1,5 @@
+//! Producers that repeat themselves.
+
 use super::support::{Fixture, NOW, batch};
 use crate::log::{AppendError, LogConfig};
 

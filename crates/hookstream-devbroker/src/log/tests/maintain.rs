@@ -1,3 +1,5 @@
+//! What retention deletes.
+
 use super::support::{Fixture, NOW, batch};
 use crate::log::LogConfig;
 

@@ -1,3 +1,5 @@
+//! What a reader gets.
+
 use super::support::{ALL, Fixture, NOW, batch, decode, last_offset, pair, records};
 use crate::log::{LogConfig, OutOfRange, RangeError};
 

@@ -1,3 +1,5 @@
+//! What is found after a crash.
+
 use std::fs::{self, OpenOptions};
 
 use super::support::{Fixture, NOW, batch, files, pair};

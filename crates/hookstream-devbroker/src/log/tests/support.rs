@@ -1,3 +1,5 @@
+//! A log in a temporary directory, and batches to put into it.
+
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};

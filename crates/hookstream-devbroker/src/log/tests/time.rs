@@ -1,3 +1,5 @@
+//! Records by their time.
+
 use super::support::{Fixture, NOW, batch, records};
 use crate::log::LogConfig;
 

@@ -1,3 +1,5 @@
+//! Transactions, as readers of committed records see them.
+
 use super::support::{ALL, Batch, Fixture, NOW, batch, decode};
 use crate::log::{AppendError, LogConfig};
 
