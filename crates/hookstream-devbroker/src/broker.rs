@@ -31,8 +31,8 @@ pub(crate) struct Broker {
     pub faults: Arc<Faults>,
     topics: RwLock<Arc<Topics>>,
     coordination: Mutex<Coordination>,
-    /// The deadlines of groups and transactions may be others.
-    deadlines_changed: Notify,
+    /// There is a deadline before the one that is waited for.
+    sooner: Notify,
     maintaining: Mutex<()>,
     started: Instant,
 }
@@ -47,6 +47,8 @@ pub(crate) struct Coordination {
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
     next_token: u64,
     producers_recorded: i64,
+    /// When the next deadline is looked at, in milliseconds since the start.
+    awaited: u64,
 }
 
 /// What a restart finds.
@@ -110,6 +112,7 @@ impl Broker {
             journal,
             waiting: HashMap::new(),
             next_token: 0,
+            awaited: 0,
         };
         let broker = Self {
             durability: Durability::new(settings.fsync),
@@ -118,7 +121,7 @@ impl Broker {
             faults,
             topics: RwLock::new(Arc::new(topics)),
             coordination: Mutex::new(coordination),
-            deadlines_changed: Notify::new(),
+            sooner: Notify::new(),
             maintaining: Mutex::new(()),
             started: Instant::now(),
         };
@@ -206,7 +209,9 @@ impl Broker {
                 drop(waiting.send(answer));
             }
         }
-        self.deadlines_changed.notify_one();
+        if self.next_deadline(coordination) < coordination.awaited {
+            self.sooner.notify_one();
+        }
         ticket
     }
 
@@ -330,29 +335,30 @@ impl Broker {
     /// Ends sessions, rebalances and transactions that take too long, until told to stop.
     pub(crate) async fn watch_deadlines(&self, stop: &CancellationToken) {
         loop {
-            let wait = self.until_deadline();
+            let wait = {
+                let mut coordination = self.coordination();
+                coordination.awaited = self.next_deadline(&coordination);
+                Duration::from_millis(coordination.awaited.saturating_sub(self.now()))
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.deadlines_changed.notified() => {}
+                () = self.sooner.notified() => {}
                 () = tokio::time::sleep(wait) => self.on_deadline(),
             }
         }
     }
 
-    fn until_deadline(&self) -> Duration {
-        const AT_MOST: Duration = Duration::from_secs(3600);
-        let coordination = self.coordination();
-        let groups = coordination
-            .groups
-            .next_deadline()
-            .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
+    /// When something of groups or transactions is due, in milliseconds since the start.
+    fn next_deadline(&self, coordination: &Coordination) -> u64 {
+        const AT_MOST_MS: u64 = 3_600_000;
+        let now = self.now();
         let transactions = coordination
             .transactions
             .next_deadline_ms()
-            .map(|at| Duration::from_millis(u64::try_from(at.saturating_sub(wall_ms())).unwrap_or(0)));
-        let next = groups.into_iter().chain(transactions).min();
+            .map(|at| now.saturating_add(u64::try_from(at.saturating_sub(wall_ms())).unwrap_or(0)));
+        let next = coordination.groups.next_deadline().into_iter().chain(transactions).min();
         // A millisecond more, for what is cut off above.
-        next.map_or(AT_MOST, |next| next.min(AT_MOST) + Duration::from_millis(1))
+        next.unwrap_or(u64::MAX).min(now.saturating_add(AT_MOST_MS)) + 1
     }
 
     fn on_deadline(&self) {

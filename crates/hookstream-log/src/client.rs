@@ -102,7 +102,10 @@ impl KafkaSettings {
         // The default of 1 s would cap the throughput at a queue a second.
         config.set("fetch.queue.backoff.ms", "5");
         config.set("fetch.error.backoff.ms", "100");
-        config.set("fetch.wait.max.ms", "100");
+        // Records come at once anyway; partitions that are new wait so long for a fetch that is under way.
+        if config.get(FETCH_WAIT).is_none() {
+            config.set(FETCH_WAIT, "100");
+        }
         Ok(config)
     }
 
@@ -165,6 +168,8 @@ pub(crate) const PREFETCH_BYTES: usize = 1024 * 1024;
 /// What is subscribed to while there is nothing to read: no topic has an empty name, and a client that subscribes to
 /// nothing leaves its group.
 pub(crate) const NO_TOPIC: &str = "^$";
+/// An operator may trade it for fewer requests while nothing happens.
+const FETCH_WAIT: &str = "fetch.wait.max.ms";
 /// Room for what Kafka's record format adds.
 const PRODUCER_HEADROOM: usize = 16 * 1024;
 /// The same report comes at most so often.
