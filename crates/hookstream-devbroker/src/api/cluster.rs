@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 use uuid::Uuid;
 
 use super::{APIS, Ctx, LEADER_EPOCH, NODE, NONE, Reply, text, topics, write};
-use crate::topics::Topic;
+use crate::topics::{Topic, is_name};
 
 pub(super) fn api_versions(_: &Ctx<'_>, _: ApiVersionsRequest) -> ApiVersionsResponse {
     let keys = APIS.iter().map(|(key, versions)| {
@@ -48,7 +48,7 @@ pub(super) fn metadata(ctx: &Ctx<'_>, request: MetadataRequest) -> MetadataRespo
     // In version 0 an empty list means all, later none.
     let all = request.topics.as_ref().is_none_or(|topics| topics.is_empty() && ctx.version == 0);
     let topics = if all {
-        known.values().map(|topic| described(topic)).collect()
+        known.values().map(described).collect()
     } else {
         let create = request.allow_auto_topic_creation && ctx.broker.settings.auto_create_topics;
         let asked = request.topics.unwrap_or_default();
@@ -76,10 +76,13 @@ fn find(ctx: &Ctx<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> Metad
     let Some(name) = name else {
         let topics = ctx.broker.topics();
         let found = topics.values().find(|topic| topic.id == id);
-        return found.map_or_else(|| failed(ResponseError::UnknownTopicId, None), |topic| described(topic));
+        return found.map_or_else(|| failed(ResponseError::UnknownTopicId, None), described);
     };
     if let Some(topic) = ctx.broker.topic(&name) {
         return described(&topic);
+    }
+    if !is_name(&name) {
+        return failed(ResponseError::InvalidTopicException, Some(name));
     }
     let made = if create {
         topics::create_by_default(ctx, &name)
@@ -132,6 +135,18 @@ pub(super) fn find_coordinator(ctx: &Ctx<'_>, request: FindCoordinatorRequest) -
 }
 
 pub(super) fn describe(ctx: &Ctx<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
+    /// Brokers; the other kind is that of controllers (KIP-919).
+    const BROKERS: i8 = 1;
+    if request.endpoint_type != BROKERS {
+        let error = if request.endpoint_type == 2 {
+            ResponseError::MismatchedEndpointType
+        } else {
+            ResponseError::UnsupportedEndpointType
+        };
+        return DescribeClusterResponse::default()
+            .with_error_code(error.code())
+            .with_error_message(Some(text("this is a broker, and knows of brokers only")));
+    }
     let broker = DescribeClusterBroker::default()
         .with_broker_id(BrokerId(NODE))
         .with_host(text(ctx.local.ip().to_string()))

@@ -10,7 +10,7 @@ use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopi
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId};
 use tokio::sync::Notify;
 
-use super::{Ctx, millis};
+use super::{Ctx, NONE, millis};
 use crate::log::{LogError, OutOfRange};
 
 /// What a request may have at most, whatever it asks for: the answer is built in memory.
@@ -69,14 +69,8 @@ fn read_all(ctx: &Ctx<'_>, request: &FetchRequest) -> Found {
         for asked in &topic.partitions {
             let room = most.saturating_sub(found.bytes);
             // The first records come whatever their size, or a client would never get past them.
-            let read = read(ctx, topic, asked, committed, room, found.bytes == 0);
-            let answer = match read {
-                Ok(answer) => answer,
-                Err((error, answer)) => {
-                    found.news = true;
-                    answer.with_error_code(error.code())
-                }
-            };
+            let answer = read(ctx, topic, asked, committed, room, found.bytes == 0);
+            found.news |= answer.error_code != NONE;
             found.bytes += answer.records.as_ref().map_or(0, Bytes::len);
             partitions.push(answer);
         }
@@ -93,7 +87,7 @@ fn read(
     committed: bool,
     room: usize,
     at_least_one: bool,
-) -> Result<PartitionData, (ResponseError, PartitionData)> {
+) -> PartitionData {
     let nothing = PartitionData::default()
         .with_partition_index(asked.partition)
         .with_high_watermark(-1)
@@ -102,18 +96,20 @@ fn read(
         .with_preferred_read_replica(BrokerId(-1))
         .with_records(Some(Bytes::new()));
     if let Some(error) = ctx.fault {
-        return Err((error, nothing));
+        return nothing.with_error_code(error.code());
     }
     let Some(partition) = ctx.broker.partition(&topic.topic, asked.partition) else {
-        return Err((ResponseError::UnknownTopicOrPartition, nothing));
+        return nothing.with_error_code(ResponseError::UnknownTopicOrPartition.code());
     };
     let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(room);
     let plan = partition.log().plan_read(asked.fetch_offset, most, committed, at_least_one);
     let plan = match plan {
         Ok(plan) => plan,
         Err(OutOfRange { start, end, .. }) => {
-            let nothing = nothing.with_high_watermark(end).with_log_start_offset(start);
-            return Err((ResponseError::OffsetOutOfRange, nothing));
+            return nothing
+                .with_error_code(ResponseError::OffsetOutOfRange.code())
+                .with_high_watermark(end)
+                .with_log_start_offset(start);
         }
     };
     match plan.run() {
@@ -121,12 +117,12 @@ fn read(
             let aborted = read.aborted.into_iter().map(|(producer, first)| {
                 AbortedTransaction::default().with_producer_id(ProducerId(producer)).with_first_offset(first)
             });
-            Ok(nothing
+            nothing
                 .with_high_watermark(read.end)
                 .with_last_stable_offset(read.last_stable)
                 .with_log_start_offset(read.start)
                 .with_aborted_transactions(committed.then(|| aborted.collect()))
-                .with_records(Some(read.records)))
+                .with_records(Some(read.records))
         }
         Err(error) => {
             tracing::error!(topic = %topic.topic.as_str(), partition = asked.partition, "records can't be read: {error}");
@@ -134,7 +130,7 @@ fn read(
                 LogError::Io(_) => ResponseError::KafkaStorageError,
                 LogError::Corrupt(_) => ResponseError::CorruptMessage,
             };
-            Err((error, nothing))
+            nothing.with_error_code(error.code())
         }
     }
 }
