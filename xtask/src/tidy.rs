@@ -32,6 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "hookstream-runtime",
         ],
     ),
+    ("hookstream-devbroker", &[]),
     ("hookstream-ingester", STAGE),
     ("hookstream-fanout", STAGE),
     ("hookstream-sender", SENDER),
@@ -98,8 +99,8 @@ const TESTS: &[&str] = &[
 
 /// Foreign crates that only these of ours may name.
 const CONFINED: &[(&str, &[&str])] = &[
-    // The benchmarks produce and look with nothing of ours in between.
-    ("rdkafka", &["hookstream-log", "hookstream-bench"]),
+    // The benchmarks produce and look with nothing of ours in between, and so do the development broker's tests.
+    ("rdkafka", &["hookstream-log", "hookstream-bench", "hookstream-devbroker"]),
     ("rdkafka-sys", &["hookstream-log"]),
     ("hyper-rustls", &["hookstream-egress"]),
     // The benchmark measures the bare loop to compare with.
@@ -219,7 +220,7 @@ fn inheritance(manifest: &str) -> Vec<String> {
 fn source(file: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     // Unit tests are documented by what they test, whether beside it or in a file of their own.
-    let is_unit_tests = file.contains("/src/") && file.ends_with("/tests.rs");
+    let is_unit_tests = file.contains("/src/") && (file.ends_with("/tests.rs") || file.contains("/tests/"));
     if !is_unit_tests && !text.starts_with("//!") {
         problems.push("does not begin with its `//!` documentation".to_owned());
     }
@@ -279,6 +280,7 @@ mod tests {
         assert_eq!(bad("crates/a/src/lib.rs", "//! What it is.\nfn main() {}\n"), 0);
         assert_eq!(bad("crates/a/src/lib.rs", "fn main() {}\n"), 1);
         assert_eq!(bad("crates/a/src/lib/tests.rs", "use super::*;\n"), 0);
+        assert_eq!(bad("crates/a/src/lib/tests/one.rs", "use super::*;\n"), 0);
         assert_eq!(bad("crates/a/src/lib.rs", &format!("//! A\n    {}]\n", concat!("#[", "ignore"))), 1);
         assert_eq!(bad("crates/a/src/lib.rs", &format!("//! A\n{}", "\n".repeat(MAX_LINES))), 1);
     }

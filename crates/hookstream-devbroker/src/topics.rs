@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub(crate) use self::configs::{Configs, DEFINITIONS, Definition, check, log_config};
+pub(crate) use self::configs::{Configs, DEFINITIONS, Definition, Kind, check, log_config};
 pub(crate) use self::partition::Partition;
 use crate::log::OpenError;
 
@@ -86,9 +86,10 @@ impl Topic {
         Self::dir_of(data, &self.name, self.id)
     }
 
-    /// With the id, so that a topic of the same name that is made later finds nothing of this one.
+    /// With the id, so that a topic of the same name that is made later finds nothing of this one. Names of files
+    /// have up to 255 bytes, so a long one is shortened.
     fn dir_of(data: &Path, name: &str, id: Uuid) -> PathBuf {
-        topics_dir(data).join(format!("{name}-{}", id.simple()))
+        topics_dir(data).join(format!("{name:.200}-{}", id.simple()))
     }
 }
 

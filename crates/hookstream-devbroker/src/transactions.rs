@@ -35,6 +35,9 @@ pub(crate) enum Phase {
 pub(crate) struct Transaction {
     pub id: String,
     pub producer: Producer,
+    /// The epoch from which its producer went on to this one: the answer to that may have been lost (KIP-360).
+    #[serde(default)]
+    pub went_on_from: Option<i16>,
     pub timeout_ms: u64,
     pub phase: Phase,
     /// Partitions that are written to.
@@ -98,6 +101,7 @@ impl Transactions {
         let Some(transaction) = self.by_id.get_mut(claim.id) else { return Ok(None) };
         if let Some(known) = claim.known
             && known != transaction.producer
+            && !transaction.was_answered(known)
         {
             return Err(ResponseError::ProducerFenced);
         }
@@ -108,8 +112,13 @@ impl Transactions {
         }
     }
 
-    /// Gives the id to a new producer, whose epoch is above all before.
+    /// Gives the id to a new producer, whose epoch is above all before. A repetition is answered as before.
     pub(crate) fn claim(&mut self, claim: Claim<'_>) -> Producer {
+        if let (Some(known), Some(transaction)) = (claim.known, self.by_id.get(claim.id))
+            && transaction.was_answered(known)
+        {
+            return transaction.producer;
+        }
         let producer = match self.by_id.get(claim.id).map(|transaction| transaction.producer) {
             // The last epoch is for fencing.
             Some(Producer { id, epoch }) if epoch < i16::MAX - 1 => Producer { id, epoch: epoch + 1 },
@@ -118,6 +127,7 @@ impl Transactions {
         let transaction = Transaction {
             id: claim.id.to_owned(),
             producer,
+            went_on_from: claim.known.filter(|known| known.id == producer.id).map(|known| known.epoch),
             timeout_ms: u64::try_from(claim.timeout_ms).unwrap_or(0),
             phase: Phase::Empty,
             partitions: BTreeSet::new(),
@@ -154,6 +164,15 @@ impl Transactions {
             return Err(ResponseError::ProducerFenced);
         }
         Ok(transaction)
+    }
+
+    /// Like [`Transactions::find`], in the words of what is not asked of a transaction's coordinator.
+    fn find_writer(&mut self, id: &str, producer: Producer) -> Result<&mut Transaction> {
+        self.find(id, producer).map_err(|error| match error {
+            // A producer that is told this aborts; for a fenced one of the protocol's early days that is the same.
+            ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+            other => other,
+        })
     }
 
     /// Whether the producer may add to its transaction.
@@ -198,11 +217,7 @@ impl Transactions {
         topic: &str,
         partition: i32,
     ) -> Result<()> {
-        let transaction = self.find(id, producer).map_err(|error| match error {
-            // A producer that is told this aborts; for a fenced one of the protocol's early days that is the same.
-            ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
-            other => other,
-        })?;
+        let transaction = self.find_writer(id, producer)?;
         let added = transaction.partitions.contains(&(topic.to_owned(), partition));
         if transaction.phase == Phase::Ongoing && added {
             return Ok(());
@@ -212,7 +227,7 @@ impl Transactions {
 
     /// Whether offsets may be committed for the group within the transaction.
     pub(crate) fn may_commit_offsets(&mut self, id: &str, producer: Producer, group: &str) -> Result<()> {
-        let transaction = self.find(id, producer)?;
+        let transaction = self.find_writer(id, producer)?;
         if transaction.phase == Phase::Ongoing && transaction.groups.contains(group) {
             return Ok(());
         }
@@ -296,6 +311,11 @@ impl Transactions {
 }
 
 impl Transaction {
+    /// Whether the producer has gone on from this epoch to the present one already.
+    fn was_answered(&self, known: Producer) -> bool {
+        known.id == self.producer.id && self.went_on_from == Some(known.epoch)
+    }
+
     fn ending(&self, commit: bool) -> Ending {
         Ending {
             id: self.id.clone(),
@@ -359,15 +379,22 @@ mod tests {
             transactions.add_partitions("t", first, [], 0),
             transactions.add_group("t", first, "g", 0),
             transactions.end("t", first, true).map(drop),
-            transactions.may_commit_offsets("t", first, "g"),
         ] {
             assert_eq!(error, Err(ResponseError::ProducerFenced));
         }
-        assert_eq!(transactions.may_write("t", first, "a", 0), Err(ResponseError::InvalidProducerEpoch));
+        for error in
+            [transactions.may_write("t", first, "a", 0), transactions.may_commit_offsets("t", first, "g")]
+        {
+            assert_eq!(error, Err(ResponseError::InvalidProducerEpoch));
+        }
         let known = Claim { known: Some(first), ..CLAIM };
         assert_eq!(transactions.before_claim(known), Err(ResponseError::ProducerFenced));
         let known = Claim { known: Some(second), ..CLAIM };
-        assert_eq!(transactions.before_claim(known), Ok(None));
+        for _ in 0..2 {
+            // The second time it repeats itself.
+            assert_eq!(transactions.before_claim(known), Ok(None));
+            assert_eq!(transactions.claim(known), Producer { epoch: second.epoch + 1, ..second });
+        }
     }
 
     #[test]

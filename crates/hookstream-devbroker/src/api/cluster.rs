@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 use uuid::Uuid;
 
 use super::{APIS, Ctx, LEADER_EPOCH, NODE, NONE, Reply, text, topics, write};
-use crate::topics::Topic;
+use crate::topics::{Topic, is_name};
 
 pub(super) fn api_versions(_: &Ctx<'_>, _: ApiVersionsRequest) -> ApiVersionsResponse {
     let keys = APIS.iter().map(|(key, versions)| {
@@ -81,6 +81,9 @@ fn find(ctx: &Ctx<'_>, name: Option<TopicName>, id: Uuid, create: bool) -> Metad
     if let Some(topic) = ctx.broker.topic(&name) {
         return described(&topic);
     }
+    if !is_name(&name) {
+        return failed(ResponseError::InvalidTopicException, Some(name));
+    }
     let made = if create {
         topics::create_by_default(ctx, &name)
     } else {
@@ -132,6 +135,18 @@ pub(super) fn find_coordinator(ctx: &Ctx<'_>, request: FindCoordinatorRequest) -
 }
 
 pub(super) fn describe(ctx: &Ctx<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
+    /// Brokers; the other kind is that of controllers (KIP-919).
+    const BROKERS: i8 = 1;
+    if request.endpoint_type != BROKERS {
+        let error = if request.endpoint_type == 2 {
+            ResponseError::MismatchedEndpointType
+        } else {
+            ResponseError::UnsupportedEndpointType
+        };
+        return DescribeClusterResponse::default()
+            .with_error_code(error.code())
+            .with_error_message(Some(text("this is a broker, and knows of brokers only")));
+    }
     let broker = DescribeClusterBroker::default()
         .with_broker_id(BrokerId(NODE))
         .with_host(text(ctx.local.ip().to_string()))

@@ -17,11 +17,16 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::topics::Refused;
 use super::{Ctx, NODE, text};
-use crate::topics::{Configs, DEFINITIONS, Definition, check};
+use crate::topics::{Configs, DEFINITIONS, Definition, Kind, check};
 
 /// Kinds of resources.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+/// Kinds of changes.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
 /// Where a value comes from (KIP-226).
 const DYNAMIC_TOPIC: i8 = 1;
 const DEFAULT: i8 = 5;
@@ -144,7 +149,15 @@ fn alter_one(ctx: &Ctx<'_>, resource: &AlterConfigsResource, validate_only: bool
         Refused(ResponseError::UnknownTopicOrPartition, format!("there is no topic `{name}`"))
     })?;
     let mut configs = topic.configs.clone();
-    for config in &resource.configs {
+    for (index, config) in resource.configs.iter().enumerate() {
+        if resource.configs[..index].iter().any(|before| before.name == config.name) {
+            let message = format!("{} is in the request more than once", config.name.as_str());
+            return Err(Refused(ResponseError::InvalidRequest, message));
+        }
+        if config.config_operation != DELETE && config.value.is_none() {
+            let message = format!("{} is to be set to nothing", config.name.as_str());
+            return Err(Refused(ResponseError::InvalidRequest, message));
+        }
         change(&mut configs, config).map_err(|problem| Refused(ResponseError::InvalidConfig, problem))?;
     }
     if !validate_only {
@@ -156,14 +169,13 @@ fn alter_one(ctx: &Ctx<'_>, resource: &AlterConfigsResource, validate_only: bool
 
 /// One change (KIP-339).
 fn change(configs: &mut Configs, config: &AlterableConfig) -> Result<(), String> {
-    const SET: i8 = 0;
-    const DELETE: i8 = 1;
-    const APPEND: i8 = 2;
-    const SUBTRACT: i8 = 3;
     let name = config.name.as_str();
     let value = config.value.as_deref().unwrap_or_default();
     let definition = DEFINITIONS.iter().find(|definition| definition.name == name);
     let definition = definition.ok_or_else(|| format!("unknown topic config name: {name}"))?;
+    if matches!(config.config_operation, APPEND | SUBTRACT) && definition.kind != Kind::List {
+        return Err(format!("{name} is no list, so nothing is appended to it or subtracted from it"));
+    }
     let current = || configs.get(name).map_or(definition.default, String::as_str).split(',');
     let value = match config.config_operation {
         SET => value.to_owned(),

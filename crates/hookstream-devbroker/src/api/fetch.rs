@@ -106,8 +106,10 @@ fn read(
     let plan = match plan {
         Ok(plan) => plan,
         Err(OutOfRange { start, end, .. }) => {
-            let nothing = nothing.with_high_watermark(end).with_log_start_offset(start);
-            return nothing.with_error_code(ResponseError::OffsetOutOfRange.code());
+            return nothing
+                .with_error_code(ResponseError::OffsetOutOfRange.code())
+                .with_high_watermark(end)
+                .with_log_start_offset(start);
         }
     };
     match plan.run() {

@@ -52,7 +52,8 @@ pub(super) fn list(ctx: &Ctx<'_>, request: ListOffsetsRequest) -> ListOffsetsRes
                 Ok(Some(found)) => answer
                     .with_offset(found.offset)
                     .with_timestamp(found.timestamp)
-                    .with_leader_epoch(LEADER_EPOCH),
+                    // Older versions do not have it.
+                    .with_leader_epoch(if ctx.version >= 4 { LEADER_EPOCH } else { -1 }),
                 Ok(None) | Err(_) => answer.with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),
             }
         });
@@ -115,11 +116,15 @@ pub(super) fn for_leader_epoch(
         let partitions = topic.partitions.into_iter().map(|asked| {
             let end =
                 partition(ctx, &topic.topic, asked.partition).map(|partition| partition.log().end_offset());
-            EpochEndOffset::default()
-                .with_partition(asked.partition)
-                .with_error_code(code(&end))
-                .with_leader_epoch(if end.is_ok() { LEADER_EPOCH } else { -1 })
-                .with_end_offset(end.unwrap_or(-1))
+            let answer =
+                EpochEndOffset::default().with_partition(asked.partition).with_error_code(code(&end));
+            match end {
+                Ok(end) if asked.leader_epoch == LEADER_EPOCH => {
+                    answer.with_leader_epoch(LEADER_EPOCH).with_end_offset(end)
+                }
+                // There has been no other epoch.
+                Ok(_) | Err(_) => answer.with_leader_epoch(-1).with_end_offset(-1),
+            }
         });
         let partitions = partitions.collect();
         OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)

@@ -26,7 +26,9 @@ impl From<AppendError> for Refused {
     fn from(error: AppendError) -> Self {
         let code = match &error {
             AppendError::Corrupt { .. } => ResponseError::CorruptMessage,
-            AppendError::Magic { .. } => ResponseError::UnsupportedForMessageFormat,
+            // As Kafka does since it has no other format to convert to.
+            AppendError::Magic { magic: 0 | 1 } => ResponseError::InvalidRecord,
+            AppendError::Magic { .. } => ResponseError::CorruptMessage,
             AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
             AppendError::InvalidRecord(_) => ResponseError::InvalidRecord,
             AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
@@ -86,19 +88,37 @@ fn append(
     let broker = ctx.broker;
     let partition = broker.partition(topic, data.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
     let records = data.records.unwrap_or_default();
+    if has_more_than_one_batch(&records) {
+        let message = Some("a request has one batch of a partition".to_owned());
+        return Err(Refused { error: ResponseError::InvalidRecord, message });
+    }
     // A transaction must not end between being looked at and being written for.
     let mut coordination = None;
     if let Some((id, epoch, transactional)) = producer_of(&records)
         && transactional
     {
-        let transaction = transaction.ok_or(ResponseError::InvalidTxnState)?;
+        let transaction = transaction.ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
         let held = coordination.insert(broker.coordination());
-        held.transactions.may_write(transaction, Producer { id, epoch }, topic, data.index)?;
+        let may = held.transactions.may_write(transaction, Producer { id, epoch }, topic, data.index);
+        may.map_err(|error| match error {
+            // A producer that is told so aborts and goes on (KIP-890).
+            ResponseError::InvalidTxnState if ctx.version >= 11 => ResponseError::TransactionAbortable,
+            other => other,
+        })?;
     }
     let appended = partition.log().append(&records, wall_ms())?;
     drop(coordination);
     partition.grown();
     Ok((appended, broker.durability.wrote(&partition)))
+}
+
+/// What is no batch at all is for the log to refuse.
+fn has_more_than_one_batch(records: &[u8]) -> bool {
+    /// The base offset, and the length of what follows.
+    const PREFIX: usize = 8 + 4;
+    let Some((length, _)) = records.get(8..).and_then(<[u8]>::split_first_chunk::<4>) else { return false };
+    let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    records.len() > PREFIX.saturating_add(length)
 }
 
 fn answer(index: i32, appended: Result<Appended, Refused>) -> PartitionProduceResponse {

@@ -1,5 +1,6 @@
 //! Topics are made, deleted and given more partitions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -9,13 +10,13 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{Ctx, NONE, configs, text};
+use super::{Ctx, NODE, NONE, configs, text};
 use crate::broker::wall_ms;
 use crate::topics::{Configs, Topic, check, is_name};
 
@@ -36,13 +37,21 @@ async fn settled<R>(ctx: &Ctx<'_>, responses: R) -> Option<R> {
 }
 
 pub(super) async fn create(ctx: &Ctx<'_>, request: CreateTopicsRequest) -> Option<CreateTopicsResponse> {
+    let mut seen = BTreeMap::new();
+    request.topics.iter().for_each(|asked| *seen.entry(asked.name.clone()).or_insert(0) += 1);
     let topics = request.topics.into_iter().map(|asked| {
         let name = asked.name.clone();
+        let made = if seen.get(&name) == Some(&1) {
+            create_one(ctx, &asked, request.validate_only)
+        } else {
+            let message = "the topic is in the request more than once".to_owned();
+            Err(Refused(ResponseError::InvalidRequest, message))
+        };
         let result = CreatableTopicResult::default().with_name(name);
-        match create_one(ctx, &asked, request.validate_only) {
-            Ok(topic) => result
+        match made {
+            Ok((topic, count)) => result
                 .with_topic_id(topic.id)
-                .with_num_partitions(topic.count())
+                .with_num_partitions(count)
                 .with_replication_factor(1)
                 .with_configs(Some(configs_of(&topic))),
             Err(Refused(error, message)) => result
@@ -56,7 +65,12 @@ pub(super) async fn create(ctx: &Ctx<'_>, request: CreateTopicsRequest) -> Optio
     settled(ctx, CreateTopicsResponse::default().with_topics(topics)).await
 }
 
-fn create_one(ctx: &Ctx<'_>, asked: &CreatableTopic, validate_only: bool) -> Result<Arc<Topic>, Refused> {
+/// The topic, and how many partitions it has, or would have if it is only checked.
+fn create_one(
+    ctx: &Ctx<'_>,
+    asked: &CreatableTopic,
+    validate_only: bool,
+) -> Result<(Arc<Topic>, i32), Refused> {
     if let Some(error) = ctx.fault {
         return Err(Refused(error, "on purpose".to_owned()));
     }
@@ -64,9 +78,7 @@ fn create_one(ctx: &Ctx<'_>, asked: &CreatableTopic, validate_only: bool) -> Res
     let mut count = asked.num_partitions;
     let mut replicas = asked.replication_factor;
     if !asked.assignments.is_empty() {
-        count = i32::try_from(asked.assignments.len()).unwrap_or(i32::MAX);
-        let most = asked.assignments.iter().map(|assignment| assignment.broker_ids.len()).max();
-        replicas = most.and_then(|most| i16::try_from(most).ok()).unwrap_or(i16::MAX);
+        (count, replicas) = (placed(asked)?, 1);
     }
     if count == -1 {
         count = ctx.broker.settings.default_partitions;
@@ -81,7 +93,26 @@ fn create_one(ctx: &Ctx<'_>, asked: &CreatableTopic, validate_only: bool) -> Res
         check(&config.name, value).map_err(|problem| Refused(ResponseError::InvalidConfig, problem))?;
         configs.insert(config.name.to_string(), value.to_string());
     }
-    make(ctx, name, count, configs, validate_only)
+    Ok((make(ctx, name, count, configs, validate_only)?, count))
+}
+
+/// How many partitions a topic has whose replicas are placed by hand.
+fn placed(asked: &CreatableTopic) -> Result<i32, Refused> {
+    if (asked.num_partitions, asked.replication_factor) != (-1, -1) {
+        let message = "if replicas are placed, both numbers are to be -1".to_owned();
+        return Err(Refused(ResponseError::InvalidRequest, message));
+    }
+    let mut places: Vec<(i32, &[BrokerId])> = asked
+        .assignments
+        .iter()
+        .map(|assignment| (assignment.partition_index, assignment.broker_ids.as_slice()))
+        .collect();
+    places.sort_unstable_by_key(|(partition, _)| *partition);
+    if !(0..).zip(&places).all(|(index, place)| *place == (index, &[BrokerId(NODE)][..])) {
+        let message = format!("partitions from 0 on are to be placed, each on broker {NODE} and no other");
+        return Err(Refused(ResponseError::InvalidReplicaAssignment, message));
+    }
+    Ok(i32::try_from(places.len()).unwrap_or(i32::MAX))
 }
 
 /// Makes a topic that somebody asked for without having made it.
@@ -117,6 +148,11 @@ fn make(
     if broker.topic(name).is_some() {
         let message = format!("topic '{name}' already exists");
         return Err(Refused(ResponseError::TopicAlreadyExists, message));
+    }
+    let alike = |known: &&String| known.replace('.', "_") == name.replace('.', "_");
+    if let Some(known) = broker.topics().keys().find(alike) {
+        let message = format!("`{name}` would be taken for `{known}` where `.` is written as `_`");
+        return Err(Refused(ResponseError::InvalidTopicException, message));
     }
     let id = Uuid::new_v4();
     if validate_only {
