@@ -70,7 +70,10 @@ impl KafkaSettings {
             if RESERVED.contains(&name.as_str()) {
                 return Err(KafkaError::Reserved { property: name.clone() });
             }
-            config.set(name, value);
+            // Only consumers know it, and others would warn of it.
+            if name != FETCH_WAIT {
+                config.set(name, value);
+            }
         }
         config.set("bootstrap.servers", &self.bootstrap_servers);
         config.set("client.id", &self.client_id);
@@ -102,10 +105,8 @@ impl KafkaSettings {
         // The default of 1 s would cap the throughput at a queue a second.
         config.set("fetch.queue.backoff.ms", "5");
         config.set("fetch.error.backoff.ms", "100");
-        // Records come at once anyway; partitions that are new wait so long for a fetch that is under way.
-        if config.get(FETCH_WAIT).is_none() {
-            config.set(FETCH_WAIT, "100");
-        }
+        // Records come at once anyway; the end of a topic is told, and new partitions are asked for, so much later.
+        config.set(FETCH_WAIT, "100");
         Ok(config)
     }
 
@@ -118,6 +119,9 @@ impl KafkaSettings {
     ) -> Result<ClientConfig, KafkaError> {
         let mut config = self.fetching(read_committed, prefetch_bytes)?;
         config.set("group.id", group);
+        if let Some((_, wait)) = self.properties.iter().find(|(name, _)| name == FETCH_WAIT) {
+            config.set(FETCH_WAIT, wait);
+        }
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("session.timeout.ms", limits::SESSION_TIMEOUT.as_millis().to_string());
         // Who takes over learns of it with a heartbeat, after the session has ended.
@@ -168,7 +172,7 @@ pub(crate) const PREFETCH_BYTES: usize = 1024 * 1024;
 /// What is subscribed to while there is nothing to read: no topic has an empty name, and a client that subscribes to
 /// nothing leaves its group.
 pub(crate) const NO_TOPIC: &str = "^$";
-/// An operator may trade it for fewer requests while nothing happens.
+/// An operator may give members of groups a longer one, for fewer requests while nothing happens.
 const FETCH_WAIT: &str = "fetch.wait.max.ms";
 /// Room for what Kafka's record format adds.
 const PRODUCER_HEADROOM: usize = 16 * 1024;

@@ -110,6 +110,12 @@ impl Service {
         Self::start("hookstream", args, log, &[])
     }
 
+    /// Where it serves `/metrics` and the like.
+    #[must_use]
+    pub fn ops(&self) -> SocketAddr {
+        self.ops
+    }
+
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))

@@ -16,7 +16,6 @@ const MOST_MEMORY: u64 = 250 * 1024 * 1024;
 struct Dev {
     dir: tempfile::TempDir,
     kafka: String,
-    http: String,
     starts: usize,
 }
 
@@ -25,7 +24,6 @@ impl Dev {
         Self {
             dir: tempfile::tempdir().expect("a temporary directory"),
             kafka: free_address().to_string(),
-            http: free_address().to_string(),
             starts: 0,
         }
     }
@@ -38,7 +36,7 @@ impl Dev {
         self.starts += 1;
         let log = self.dir.path().join(format!("{}.log", self.starts));
         let data = self.data();
-        let args = ["dev", "--kafka-listen", &self.kafka, "--listen", &self.http, "--data-dir", &data];
+        let args = ["dev", "--kafka-listen", &self.kafka, "--data-dir", &data];
         let started = Instant::now();
         let mut dev = Service::alone(&[&args, more].concat(), log);
         wait_until("hookstream is ready", SOON, || {
@@ -90,9 +88,8 @@ fn needs_nothing_else_and_what_it_has_survives() {
     let mut at = Dev::new();
     let receiver = Receiver::start();
     let (dev, first) = at.start(&[]);
-    let log = dev.log();
-    for part in
-        ["admin token", "development broker", &*at.kafka, &*at.http, "private addresses", "events send"]
+    let (log, http) = (dev.log(), dev.ops().to_string());
+    for part in ["admin token", "development broker", &*at.kafka, &*http, "private addresses", "events send"]
     {
         assert!(log.contains(part), "it does not say `{part}`:\n{log}");
     }
@@ -124,12 +121,13 @@ fn needs_nothing_else_and_what_it_has_survives() {
 fn says_which_option_helps() {
     let mut at = Dev::new();
     let (dev, _) = at.start(&[]);
+    let http = dev.ops().to_string();
     let other = free_address().to_string();
     let data = at.data();
     let elsewhere = at.dir.path().join("elsewhere").display().to_string();
     for (args, code, part) in [
         (["--kafka-listen", &at.kafka, "--listen", &other, "--data-dir", &elsewhere], 64, "`--kafka-listen`"),
-        (["--kafka-listen", &other, "--listen", &at.http, "--data-dir", &elsewhere], 64, "`--listen`"),
+        (["--kafka-listen", &other, "--listen", &http, "--data-dir", &elsewhere], 64, "`--listen`"),
         (
             ["--kafka-listen", &other, "--listen", &free_address().to_string(), "--data-dir", &data],
             1,
