@@ -3,6 +3,7 @@
 //! A cluster is a directory: `node-N/` with its settings, data, log and pid file. A pid file names a broker only while
 //! the process of that pid runs with that node's settings; whatever else has the pid by now is left alone.
 
+mod clients;
 mod jars;
 pub mod protocol;
 
@@ -19,6 +20,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub use clients::Clients;
 pub use jars::VERSION;
 
 /// The id that all these clusters have: they live on one machine and never meet.

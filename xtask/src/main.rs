@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use xtask::kafka::protocol::{self, NewTopic};
-use xtask::kafka::{Cluster, Spec};
+use xtask::kafka::{Clients, Cluster, Spec};
 
 use test::OwnKafka;
 
@@ -94,6 +94,8 @@ enum Kafka {
         #[arg(long, default_value = ".kafka")]
         dir: PathBuf,
     },
+    /// Fetch the clients that tests of the development broker use, and say which environment they are found in
+    Clients,
     /// Say which brokers run and answer; exits with 1 if one does not
     Status {
         #[arg(long, default_value = ".kafka")]
@@ -106,6 +108,7 @@ fn main() -> ExitCode {
         Chore::Kafka(Kafka::Up { brokers, port, dir }) => up(brokers, port, &dir),
         Chore::Kafka(Kafka::Down { dir, delete }) => down(&dir, delete),
         Chore::Kafka(Kafka::Topic { name, partitions, dir }) => topic(&name, partitions, &dir),
+        Chore::Kafka(Kafka::Clients) => clients(),
         Chore::Kafka(Kafka::Status { dir }) => status(&dir),
         Chore::Test { quick } => test::test(quick),
         Chore::Tidy => tidy::tidy(),
@@ -174,6 +177,13 @@ fn topic(name: &str, partitions: i32, dir: &Path) -> anyhow::Result<()> {
     let topic = NewTopic { name, partitions, replication_factor, settings: &[] };
     protocol::create_topics(cluster.nodes()[0].address(), &[topic])?;
     println!("topic `{name}` is there");
+    Ok(())
+}
+
+fn clients() -> anyhow::Result<()> {
+    for (name, path) in Clients::fetch()?.environment() {
+        println!("export {name}={}", path.display());
+    }
     Ok(())
 }
 

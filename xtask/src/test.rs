@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use cargo_metadata::MetadataCommand;
-use xtask::kafka::{Cluster, Spec};
+use xtask::kafka::{Clients, Cluster, Spec};
 
 use crate::run::Counts;
 use crate::{run, tidy};
@@ -51,19 +51,24 @@ impl Steps {
         self.step("build tests", || {
             run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
         })?;
+        let clients = self.step("clients", Clients::fetch)?;
         let kafka = self.step("kafka up", || OwnKafka::start("test", BROKERS))?;
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-        tests.env("HOOKSTREAM_TEST_BIN", services);
+        tests.env("HOOKSTREAM_TEST_BIN", services).envs(clients.environment());
         kafka.name_to(&mut tests);
         let mut counts = Counts::default();
         let result = self.step("tests", || run::run_tests(&mut tests, &mut counts));
-        self.counts = counts;
         self.step("kafka down", || {
             drop(kafka);
             Ok(())
         })?;
-        result
+        // What was just shown on Kafka is to hold on the development broker as well.
+        let mut again = run::cargo();
+        again.args(["test", "--locked", "--package", DEVBROKER, "--test", "contract"]);
+        let contract = self.step("contract, without kafka", || run::run_tests(&mut again, &mut counts));
+        self.counts = counts;
+        result.and(contract)
     }
 
     fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -87,12 +92,18 @@ impl Steps {
     }
 }
 
+/// The package whose broker stands in for Kafka.
+const DEVBROKER: &str = "hookstream-devbroker";
+
 /// Unit and property tests of all crates, and the integration tests of those that need no Kafka.
 fn without_kafka(counts: &mut Counts) -> anyhow::Result<()> {
     let tests = ["test", "--workspace", "--locked", "--no-fail-fast", "--exclude", "hookstream-e2e"];
     run::run_tests(run::cargo().args(tests).args(["--lib", "--bins"]), counts)?;
-    let with_kafka = ["--exclude", "hookstream-log", "--exclude", "hookstream-config"];
-    run::run_tests(run::cargo().args(tests).args(with_kafka).args(["--test", "*"]), counts)
+    let with_kafka =
+        ["--exclude", "hookstream-log", "--exclude", "hookstream-config", "--exclude", DEVBROKER];
+    run::run_tests(run::cargo().args(tests).args(with_kafka).args(["--test", "*"]), counts)?;
+    let devbroker = ["test", "--locked", "--no-fail-fast", "--package", DEVBROKER];
+    run::run_tests(run::cargo().args(devbroker).args(["--test", "contract", "--test", "embedded"]), counts)
 }
 
 /// How programs are built.

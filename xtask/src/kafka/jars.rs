@@ -75,7 +75,7 @@ fn major(text: &str) -> Option<u32> {
 }
 
 /// `$HOOKSTREAM_CACHE`, else the user's cache directory.
-fn cache_dir() -> anyhow::Result<PathBuf> {
+pub(super) fn cache_dir() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os("HOOKSTREAM_CACHE") {
         return Ok(PathBuf::from(dir));
     }
