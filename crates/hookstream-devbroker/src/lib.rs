@@ -112,7 +112,7 @@ pub struct DevBroker {
 }
 
 /// Threads that serve connections: as many as the machine that this is made for has cores.
-const WORKERS: usize = 2;
+const WORKERS: usize = 1;
 /// How long an ending broker waits for its tasks.
 const END: Duration = Duration::from_secs(3);
 
