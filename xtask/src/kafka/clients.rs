@@ -49,7 +49,7 @@ fn python() -> anyhow::Result<PathBuf> {
     if dir.is_dir() {
         return Ok(python(&dir));
     }
-    println!("    fetching kafka-python {KAFKA_PYTHON} with pip (once) into {}", dir.display());
+    eprintln!("    fetching kafka-python {KAFKA_PYTHON} with pip (once) into {}", dir.display());
     // Made aside and renamed, so that what is interrupted is never taken for whole. Only the interpreter is used, and
     // it finds its packages beside itself.
     let aside = cache.join(format!("kafka-python-{KAFKA_PYTHON}.{}", std::process::id()));

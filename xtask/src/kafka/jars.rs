@@ -20,7 +20,7 @@ pub(super) fn jars() -> anyhow::Result<PathBuf> {
     if dir.is_dir() {
         return Ok(dir);
     }
-    println!("    fetching kafka {VERSION} with maven (about 60 MB, once) into {}", dir.display());
+    eprintln!("    fetching kafka {VERSION} with maven (about 60 MB, once) into {}", dir.display());
     if Command::new("mvn").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         bail!("`mvn` is missing: install Maven (Debian: `apt-get install maven`)");
     }

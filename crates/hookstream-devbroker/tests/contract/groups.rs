@@ -234,9 +234,9 @@ fn heartbeats_keep_a_session() {
 #[test]
 fn a_rebalance_ends_without_those_that_do_not_join() {
     let group = unique("group");
-    let mut slow = Member { rebalance_ms: 1500, ..Member::new(&group) };
+    let mut slow = Member { rebalance_ms: 4000, ..Member::new(&group) };
     slow.join_alone();
-    let mut quick = Member { rebalance_ms: 1500, ..Member::new(&group) };
+    let mut quick = Member { rebalance_ms: 4000, ..Member::new(&group) };
     let joining = quick.start_join();
     assert!(!joining.is_answered_within(Duration::from_millis(500)));
     assert_eq!(slow.heartbeat(), Some(ResponseError::RebalanceInProgress));

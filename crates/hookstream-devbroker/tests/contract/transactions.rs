@@ -257,7 +257,7 @@ fn somebody_elses_producer_id_is_refused() {
 fn a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced() {
     let mut client = Client::new();
     let topic = client.topic();
-    let mut transaction = Transaction::claim(&unique("late"), &topic, 1000);
+    let mut transaction = Transaction::claim(&unique("late"), &topic, 3000);
     assert_eq!(transaction.add_partition(), Ok(()));
     transaction.produce("v");
     assert!(!is_stable(&mut client, &topic));

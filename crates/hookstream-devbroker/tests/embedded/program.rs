@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -25,8 +26,20 @@ fn command(data_dir: &Path, listen: SocketAddr, args: &[&str]) -> Command {
 }
 
 /// An address that nobody listens at now, so that a broker can come back to it.
+///
+/// Not one of those that the system gives to connections: a client that tries to come back would take it for its own
+/// end now and then.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    let free = || {
+        let tried = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + tried % COUNT).unwrap();
+        Some(TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().unwrap())
+    };
+    until("a free port", free)
 }
 
 impl Program {
