@@ -55,7 +55,7 @@ impl Steps {
         let kafka = self.step("kafka up", || OwnKafka::start("test", BROKERS))?;
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-        tests.env("HOOKSTREAM_TEST_BIN", services).envs(clients.environment());
+        tests.env("HOOKSTREAM_TEST_BIN", &services).envs(clients.environment());
         kafka.name_to(&mut tests);
         let mut counts = Counts::default();
         let result = self.step("tests", || run::run_tests(&mut tests, &mut counts));
@@ -64,11 +64,15 @@ impl Steps {
             Ok(())
         })?;
         // What was just shown on Kafka is to hold on the development broker as well.
-        let mut again = run::cargo();
-        again.args(["test", "--locked", "--package", DEVBROKER, "--test", "contract"]);
-        let contract = self.step("contract, without kafka", || run::run_tests(&mut again, &mut counts));
+        let mut contract = run::cargo();
+        contract.args(["test", "--locked", "--package", DEVBROKER, "--test", "contract"]);
+        let contract = self.step("contract, without kafka", || run::run_tests(&mut contract, &mut counts));
+        let mut e2e = run::cargo();
+        e2e.args(["test", "--locked", "--no-fail-fast", "--package", "hookstream-e2e", "--test", "it"]);
+        e2e.env("HOOKSTREAM_TEST_BIN", services);
+        let e2e = self.step("end to end, without kafka", || run::run_tests(&mut e2e, &mut counts));
         self.counts = counts;
-        result.and(contract)
+        result.and(contract).and(e2e)
     }
 
     fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {

@@ -71,7 +71,7 @@ pub(crate) struct DevArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
     /// Where the development broker's data, the generated key and the admin token are kept
-    #[arg(long, value_name = "DIR", default_value = ".hookstream")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
     /// Where the development broker listens
     #[arg(long, value_name = "HOST:PORT", default_value = OWN_BROKER)]
@@ -115,7 +115,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Where `hookstream dev` keeps its key; used if the settings name none
-    #[arg(long, value_name = "DIR", default_value = ".hookstream")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
 }
 
@@ -191,6 +191,8 @@ pub(crate) struct ListenArgs {
     pub quiet: bool,
 }
 
+/// Where `dev` keeps what it needs.
+pub(crate) const DATA_DIR: &str = ".hookstream";
 /// Where the development broker listens, and where it is looked for.
 const OWN_BROKER: &str = "127.0.0.1:9092";
 

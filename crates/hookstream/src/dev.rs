@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::data_dir::key_file;
 use self::demo::Demo;
 use crate::apply;
-use crate::args::DevArgs;
+use crate::args::{DATA_DIR, DevArgs};
 use crate::cluster::{Cluster, failure};
 use crate::failure::Failure;
 
@@ -208,6 +208,8 @@ struct About {
     private: bool,
     /// What the other commands need to find the broker.
     option: String,
+    /// What `apply` needs to find the key.
+    key_option: String,
 }
 
 impl About {
@@ -219,6 +221,11 @@ impl About {
             own_data: broker.map(|_| display(&args.data_dir)),
             listen: settings.ops.listen,
             admin_token,
+            key_option: if args.data_dir == Path::new(DATA_DIR) {
+                String::new()
+            } else {
+                format!(" --data-dir {}", display(&args.data_dir))
+            },
             demo: args.demo,
             private: settings.egress.allow_private,
             option: if found { String::new() } else { format!(" --bootstrap-servers {kafka}") },
@@ -227,7 +234,7 @@ impl About {
     }
 
     fn text(&self) -> String {
-        let Self { namespace, kafka, listen, admin_token, option, .. } = self;
+        let Self { namespace, kafka, listen, admin_token, option, key_option, .. } = self;
         let mut text =
             format!("hookstream is ready: `{namespace}` on {kafka}, http://{listen}, Ctrl-C stops it\n");
         match &self.own_data {
@@ -248,7 +255,7 @@ impl About {
         text += &format!(
             "Try next, in other terminals:
   hookstream listen --addr 127.0.0.1:9000
-  echo 'webhooks: [{{name: mine, url: \"http://127.0.0.1:9000/\", event_types: [\"*\"]}}]' | hookstream apply -f -{option}
+  echo 'webhooks: [{{name: mine, url: \"http://127.0.0.1:9000/\", event_types: [\"*\"]}}]' | hookstream apply -f -{option}{key_option}
   hookstream events send --topic {FIRST_TOPIC} --type order.paid --data '{{\"id\": 1}}'{option}"
         );
         text

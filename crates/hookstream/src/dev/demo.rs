@@ -232,6 +232,6 @@ mod tests {
         for kind in &kinds {
             assert!(text.contains(&format!("name: {kind}")), "{kind} is not registered");
         }
-        assert_eq!(kinds.len(), 12);
+        assert_eq!(kinds.len(), 13);
     }
 }
