@@ -216,16 +216,18 @@ impl Broker {
     }
 
     fn record(&self, coordination: &mut Coordination, entries: &[Entry]) -> u64 {
-        let written = coordination.journal.append(entries).and_then(|()| {
-            if coordination.journal.is_bloated() {
-                let state = self.state(coordination);
-                coordination.journal.rewrite(&state)?;
-            }
+        let rewritten = if coordination.journal.is_to_be_rewritten() {
+            let state = self.state(coordination);
+            coordination.journal.rewrite(&state)
+        } else {
             Ok(())
-        });
-        if let Err(error) = written {
-            tracing::error!("the journal can't be written, so a restart will not know of it: {error}");
+        };
+        // Also after a rewriting: what is about to change is not in the state yet, and the same again does no harm.
+        let written = rewritten.and_then(|()| coordination.journal.append(entries));
+        if let Err(error) = &written {
+            tracing::error!("the journal can't be written, so nothing is acknowledged: {error}");
         }
+        self.durability.set_failed(written.is_err());
         self.durability.journaled(&coordination.journal)
     }
 
@@ -424,4 +426,31 @@ pub(crate) fn wall_ms() -> i64 {
 /// Cluster ids are 22 characters of URL-safe base64, as Kafka's; of a v4 UUID only letters and digits are used.
 fn fresh_cluster_id() -> String {
     Uuid::new_v4().simple().to_string().chars().take(22).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A topic whose entry alone makes the journal too long.
+    fn large(broker: &Broker, name: &str) -> Topic {
+        let configs = Configs::from([("filler".to_owned(), "x".repeat(5 * 1024 * 1024))]);
+        Topic::open(&broker.settings.data_dir, name, Uuid::new_v4(), 1, configs, 0).unwrap()
+    }
+
+    #[test]
+    fn what_makes_the_journal_be_rewritten_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::new(dir.path(), ([127, 0, 0, 1], 0).into());
+        let broker = Broker::open(settings.clone(), Arc::default()).unwrap();
+        for name in ["a", "b", "c"] {
+            let topic = large(&broker, name);
+            broker.put_topic(&mut broker.coordination(), topic);
+        }
+        let names = |broker: &Broker| broker.topics().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&broker), ["a", "b", "c"]);
+        let again = Broker::open(settings, Arc::default()).unwrap();
+        assert_eq!(names(&again), ["a", "b", "c"]);
+        assert_eq!(again.cluster_id, broker.cluster_id);
+    }
 }

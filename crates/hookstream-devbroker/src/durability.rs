@@ -4,6 +4,7 @@
 //! waits until the storage has it too; all that was written in the meantime shares one sync.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(crate) struct Durability {
     pending: Mutex<Pending>,
     wake: Notify,
     done: watch::Sender<Ticket>,
+    /// The last thing to be written was not.
+    failed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +50,13 @@ pub(crate) struct StorageFailed;
 
 impl Durability {
     pub(crate) fn new(policy: Fsync) -> Self {
-        Self { policy, pending: Mutex::default(), wake: Notify::new(), done: watch::Sender::new(0) }
+        Self {
+            policy,
+            pending: Mutex::default(),
+            wake: Notify::new(),
+            done: watch::Sender::new(0),
+            failed: AtomicBool::new(false),
+        }
     }
 
     /// Something was written to a partition.
@@ -57,6 +66,11 @@ impl Durability {
                 pending.partitions.push(Arc::clone(partition));
             }
         })
+    }
+
+    /// Whether writing fails at present: then nothing may be acknowledged.
+    pub(crate) fn set_failed(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Release);
     }
 
     /// Something was written to the journal.
@@ -78,6 +92,9 @@ impl Durability {
 
     /// Waits until a write may be acknowledged.
     pub(crate) async fn settled(&self, ticket: Ticket) -> Result<(), StorageFailed> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(StorageFailed);
+        }
         if self.policy != Fsync::Always {
             return Ok(());
         }

@@ -64,6 +64,8 @@ pub(crate) struct Journal {
     bytes: u64,
     /// How large it was when it was last written anew.
     compact_bytes: u64,
+    /// The end may be half a line: nothing may follow it.
+    torn: bool,
 }
 
 /// It is written anew when it has grown to this many times what it was.
@@ -88,7 +90,7 @@ impl Journal {
             file.set_len(whole as u64).map_err(failed)?;
         }
         let bytes = whole as u64;
-        Ok((Self { path, file: Arc::new(file), bytes, compact_bytes: bytes }, entries))
+        Ok((Self { path, file: Arc::new(file), bytes, compact_bytes: bytes, torn: false }, entries))
     }
 
     /// Appends entries. They are with the operating system then; [`Journal::file`] makes them durable.
@@ -99,12 +101,14 @@ impl Journal {
         let lines = write(entries);
         self.bytes += lines.len() as u64;
         // One call, so that a crash of the process leaves all of it or nothing.
-        (&*self.file).write_all(&lines).map_err(|source| JournalError::Io { path: self.path.clone(), source })
+        let written = (&*self.file).write_all(&lines);
+        self.torn = written.is_err();
+        written.map_err(|source| JournalError::Io { path: self.path.clone(), source })
     }
 
-    /// Whether most of it is history.
-    pub(crate) fn is_bloated(&self) -> bool {
-        self.bytes > SMALL && self.bytes > self.compact_bytes.saturating_mul(GROWTH)
+    /// Whether most of it is history, or its end is torn.
+    pub(crate) fn is_to_be_rewritten(&self) -> bool {
+        self.torn || (self.bytes > SMALL && self.bytes > self.compact_bytes.saturating_mul(GROWTH))
     }
 
     /// Writes the file anew, with these entries only.
@@ -125,6 +129,7 @@ impl Journal {
         self.file = Arc::new(replace().map_err(failed)?);
         self.bytes = lines.len() as u64;
         self.compact_bytes = self.bytes;
+        self.torn = false;
         Ok(())
     }
 
@@ -224,8 +229,23 @@ mod tests {
         journal.append(&[1, 2].map(|next| Entry::Producers { next })).unwrap();
         journal.rewrite(&[Entry::Producers { next: 7 }]).unwrap();
         journal.append(&[Entry::Producers { next: 8 }]).unwrap();
-        assert!(!journal.is_bloated());
+        assert!(!journal.is_to_be_rewritten());
         let (_, entries) = Journal::open(dir.path()).unwrap();
         assert_eq!(producers(&entries), [7, 8]);
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_follows_but_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        journal.append(&[Entry::Producers { next: 1 }]).unwrap();
+        // A file that can only be read stands for a full disk.
+        journal.file = Arc::new(File::open(&journal.path).unwrap());
+        journal.append(&[Entry::Producers { next: 2 }]).unwrap_err();
+        assert!(journal.is_to_be_rewritten());
+        journal.rewrite(&[Entry::Producers { next: 3 }]).unwrap();
+        journal.append(&[Entry::Producers { next: 4 }]).unwrap();
+        let (_, entries) = Journal::open(dir.path()).unwrap();
+        assert_eq!(producers(&entries), [3, 4]);
     }
 }
