@@ -1,8 +1,8 @@
 //! The broker's state, shared by all connections.
 //!
 //! The map of topics is read by every request and rarely changed: whoever changes it swaps it. What is coordinated
-//! (groups, transactions, the journal) is behind one lock, which is held for short, pure work and for a write to the
-//! page cache. **Lock order:** coordination, then a partition's log.
+//! (groups, transactions, the journal) is behind one lock, which is held for short, pure work and for writes to the
+//! page cache; only making topics takes longer. **Lock order:** coordination, then a partition's log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -19,7 +19,7 @@ use crate::groups::message::Answer;
 use crate::groups::{self, Groups};
 use crate::journal::{Entry, Journal};
 use crate::topics::{self, Configs, Partition, Topic, Topics};
-use crate::transactions::{Ending, Producer, Transactions};
+use crate::transactions::{Claim, Ending, Producer, Transactions};
 use crate::{Settings, StartError};
 
 /// What all connections share.
@@ -114,7 +114,7 @@ impl Broker {
             next_token: 0,
             awaited: 0,
         };
-        let broker = Self {
+        Ok(Self {
             durability: Durability::new(settings.fsync),
             settings,
             cluster_id,
@@ -124,12 +124,7 @@ impl Broker {
             sooner: Notify::new(),
             maintaining: Mutex::new(()),
             started: Instant::now(),
-        };
-        let unfinished = broker.coordination().transactions.unfinished();
-        for ending in unfinished {
-            broker.carry_out(&mut broker.coordination(), &ending);
-        }
-        Ok(broker)
+        })
     }
 
     /// Milliseconds since the start.
@@ -165,7 +160,7 @@ impl Broker {
         topic
     }
 
-    /// Deletes a topic, with its offsets.
+    /// Deletes a topic, with its offsets; its files are left to the caller, who holds the lock.
     pub(crate) fn delete_topic(&self, coordination: &mut Coordination, name: &str) -> Option<Arc<Topic>> {
         let topic = self.topic(name)?;
         self.record(coordination, &[Entry::TopicDeleted { name: name.to_owned() }]);
@@ -174,7 +169,6 @@ impl Broker {
         self.swap_topics(|topics| drop(topics.remove(name)));
         // Who waits for records learns that there are none.
         topic.partitions.iter().for_each(|partition| partition.grown());
-        topics::remove(&topic.dir(&self.settings.data_dir));
         Some(topic)
     }
 
@@ -216,6 +210,10 @@ impl Broker {
     }
 
     fn record(&self, coordination: &mut Coordination, entries: &[Entry]) -> u64 {
+        // A heartbeat, or a waiting join: nothing to be written, let alone synced.
+        if entries.is_empty() && !coordination.journal.is_to_be_rewritten() {
+            return self.durability.latest();
+        }
         let rewritten = if coordination.journal.is_to_be_rewritten() {
             let state = self.state(coordination);
             coordination.journal.rewrite(&state)
@@ -227,7 +225,7 @@ impl Broker {
         if let Err(error) = &written {
             tracing::error!("the journal can't be written, so nothing is acknowledged: {error}");
         }
-        self.durability.set_failed(written.is_err());
+        self.durability.set_unwritten(written.is_err());
         self.durability.journaled(&coordination.journal)
     }
 
@@ -276,39 +274,69 @@ impl Broker {
 
     // --- transactions ---
 
-    /// Gives a transactional id to a producer, and ends what its predecessor has open.
-    pub(crate) fn claim(
-        &self,
-        claim: crate::transactions::Claim<'_>,
-    ) -> Result<(Producer, u64), ResponseError> {
-        let mut coordination = self.coordination();
-        if let Some(ending) = coordination.transactions.before_claim(claim)? {
-            self.settle(&mut coordination);
-            self.carry_out(&mut coordination, &ending);
+    /// Gives a transactional id to a producer, after ending what its predecessor has open.
+    pub(crate) async fn claim(&self, claim: Claim<'_>) -> Result<(Producer, u64), ResponseError> {
+        // Who it has to be: the fence below makes its predecessor, which it may be itself, another one.
+        let mut expected = claim;
+        loop {
+            let ending = {
+                let mut coordination = self.coordination();
+                match coordination.transactions.before_claim(expected)? {
+                    Some(ending) => ending,
+                    None => {
+                        let producer = coordination.transactions.claim(claim);
+                        return Ok((producer, self.settle(&mut coordination)));
+                    }
+                }
+            };
+            expected.known = expected.known.map(|_| ending.producer);
+            self.complete(&ending).await?;
         }
-        let producer = coordination.transactions.claim(claim);
-        Ok((producer, self.settle(&mut coordination)))
     }
 
-    /// Ends a transaction. Returns what to wait for.
-    pub(crate) fn end_transaction(
+    /// Ends a transaction, and waits until that may be acknowledged.
+    pub(crate) async fn end_transaction(
         &self,
         id: &str,
         producer: Producer,
         commit: bool,
-    ) -> Result<u64, ResponseError> {
-        let mut coordination = self.coordination();
-        let ending = coordination.transactions.end(id, producer, commit)?;
-        // The decision is on record before any marker, so that a crash between two markers does not divide it.
-        let mut ticket = self.settle(&mut coordination);
-        if let Some(ending) = ending {
-            ticket = self.carry_out(&mut coordination, &ending);
+    ) -> Result<(), ResponseError> {
+        let ending = self.coordination().transactions.end(id, producer, commit)?;
+        match ending {
+            Some(ending) => self.complete(&ending).await,
+            // It has ended so before.
+            None => self.wait_for_all().await,
         }
-        Ok(ticket)
     }
 
-    /// Writes the markers of a decided transaction that are not there yet, and records its end.
-    fn carry_out(&self, coordination: &mut Coordination, ending: &Ending) -> u64 {
+    /// Carries out what is decided. The decision is durable before any marker and the markers before the end, so that
+    /// no crash divides the transaction. What fails, or is dropped with its connection, is done by the watch.
+    async fn complete(&self, ending: &Ending) -> Result<(), ResponseError> {
+        self.wait_for_all().await?;
+        self.write_markers(ending)?;
+        self.wait_for_all().await?;
+        {
+            let mut coordination = self.coordination();
+            if coordination.transactions.is_decided(ending) {
+                coordination.groups.end_txn(self.now(), ending.producer.id, ending.commit);
+                coordination.transactions.ended(&ending.id);
+            }
+        }
+        self.wait_for_all().await
+    }
+
+    /// Waits until everything that was changed so far may be acknowledged. The error makes a client ask again.
+    async fn wait_for_all(&self) -> Result<(), ResponseError> {
+        let ticket = self.settle(&mut self.coordination());
+        self.durability.settled(ticket).await.map_err(|_| ResponseError::CoordinatorNotAvailable)
+    }
+
+    /// Writes the markers that are not there yet, unless the transaction has been ended by somebody else meanwhile.
+    fn write_markers(&self, ending: &Ending) -> Result<(), ResponseError> {
+        let coordination = self.coordination();
+        if !coordination.transactions.is_decided(ending) {
+            return Ok(());
+        }
         let now_ms = wall_ms();
         let Producer { id, epoch } = ending.producer;
         for (topic, index) in &ending.partitions {
@@ -319,23 +347,35 @@ impl Broker {
                 log.fence(id, epoch, now_ms);
                 continue;
             }
-            if let Err(error) = log.append_marker(id, epoch, ending.commit, now_ms) {
-                tracing::error!(topic, partition = index, "a transaction's marker can't be written: {error}");
-                continue;
-            }
+            log.append_marker(id, epoch, ending.commit, now_ms).map_err(|error| {
+                tracing::error!(
+                    topic,
+                    partition = index,
+                    "a transaction's marker can't be written; trying again: {error}"
+                );
+                ResponseError::CoordinatorNotAvailable
+            })?;
             drop(log);
             self.durability.wrote(&partition);
             partition.grown();
         }
-        coordination.groups.end_txn(self.now(), id, ending.commit);
-        coordination.transactions.ended(&ending.id);
-        self.settle(coordination)
+        Ok(())
+    }
+
+    /// Carries out what was decided and is not ended: before a crash, by the watch, or for a client that is gone.
+    async fn complete_all(&self) {
+        let unfinished = self.coordination().transactions.unfinished();
+        for ending in unfinished {
+            // What failed was reported, and stays unfinished: it is tried again.
+            self.complete(&ending).await.ok();
+        }
     }
 
     // --- what happens by itself ---
 
     /// Ends sessions, rebalances and transactions that take too long, until told to stop.
     pub(crate) async fn watch_deadlines(&self, stop: &CancellationToken) {
+        self.complete_all().await;
         loop {
             let wait = {
                 let mut coordination = self.coordination();
@@ -345,7 +385,7 @@ impl Broker {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.sooner.notified() => {}
-                () = tokio::time::sleep(wait) => self.on_deadline(),
+                () = tokio::time::sleep(wait) => self.on_deadline().await,
             }
         }
     }
@@ -353,25 +393,30 @@ impl Broker {
     /// When something of groups or transactions is due, in milliseconds since the start.
     fn next_deadline(&self, coordination: &Coordination) -> u64 {
         const AT_MOST_MS: u64 = 3_600_000;
+        // Most are ended at once by who decided them.
+        const UNFINISHED_MS: u64 = 500;
         let now = self.now();
+        let unfinished = coordination.transactions.has_unfinished().then(|| now + UNFINISHED_MS);
         let transactions = coordination
             .transactions
             .next_deadline_ms()
             .map(|at| now.saturating_add(u64::try_from(at.saturating_sub(wall_ms())).unwrap_or(0)));
-        let next = coordination.groups.next_deadline().into_iter().chain(transactions).min();
+        let next =
+            coordination.groups.next_deadline().into_iter().chain(transactions).chain(unfinished).min();
         // A millisecond more, for what is cut off above.
         next.unwrap_or(u64::MAX).min(now.saturating_add(AT_MOST_MS)) + 1
     }
 
-    fn on_deadline(&self) {
-        let mut coordination = self.coordination();
-        coordination.groups.poll(self.now());
-        let late = coordination.transactions.time_out(wall_ms());
-        self.settle(&mut coordination);
-        for ending in late {
-            tracing::warn!(transactional_id = ending.id, "a transaction took too long and is aborted");
-            self.carry_out(&mut coordination, &ending);
+    async fn on_deadline(&self) {
+        {
+            let mut coordination = self.coordination();
+            coordination.groups.poll(self.now());
+            for ending in coordination.transactions.time_out(wall_ms()) {
+                tracing::warn!(transactional_id = ending.id, "a transaction took too long and is aborted");
+            }
+            self.settle(&mut coordination);
         }
+        self.complete_all().await;
     }
 
     /// Deletes and compacts what topics no longer keep, until told to stop.

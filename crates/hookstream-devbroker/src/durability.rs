@@ -32,9 +32,16 @@ pub(crate) struct Durability {
     policy: Fsync,
     pending: Mutex<Pending>,
     wake: Notify,
-    done: watch::Sender<Ticket>,
-    /// The last thing to be written was not.
-    failed: AtomicBool,
+    synced: watch::Sender<Synced>,
+    /// The last thing that was to be written was not.
+    unwritten: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Synced {
+    to: Ticket,
+    /// The system may have dropped what it could not sync, so a later sync proves nothing.
+    failed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -54,8 +61,8 @@ impl Durability {
             policy,
             pending: Mutex::default(),
             wake: Notify::new(),
-            done: watch::Sender::new(0),
-            failed: AtomicBool::new(false),
+            synced: watch::Sender::default(),
+            unwritten: AtomicBool::new(false),
         }
     }
 
@@ -69,8 +76,13 @@ impl Durability {
     }
 
     /// Whether writing fails at present: then nothing may be acknowledged.
-    pub(crate) fn set_failed(&self, failed: bool) {
-        self.failed.store(failed, Ordering::Release);
+    pub(crate) fn set_unwritten(&self, unwritten: bool) {
+        self.unwritten.store(unwritten, Ordering::Release);
+    }
+
+    /// The last write so far.
+    pub(crate) fn latest(&self) -> Ticket {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).tickets
     }
 
     /// Something was written to the journal.
@@ -92,14 +104,16 @@ impl Durability {
 
     /// Waits until a write may be acknowledged.
     pub(crate) async fn settled(&self, ticket: Ticket) -> Result<(), StorageFailed> {
-        if self.failed.load(Ordering::Acquire) {
+        if self.unwritten.load(Ordering::Acquire) {
             return Err(StorageFailed);
         }
-        if self.policy != Fsync::Always {
-            return Ok(());
+        let at_once = self.policy != Fsync::Always;
+        let mut synced = self.synced.subscribe();
+        let synced = synced.wait_for(|synced| synced.failed || at_once || synced.to >= ticket).await;
+        match synced {
+            Ok(synced) if !synced.failed => Ok(()),
+            Ok(_) | Err(_) => Err(StorageFailed),
         }
-        let mut done = self.done.subscribe();
-        done.wait_for(|done| *done >= ticket).await.map(drop).map_err(|_| StorageFailed)
     }
 
     /// Syncs what was written, as the policy says, until told to stop; then once more.
@@ -138,8 +152,13 @@ impl Durability {
             journal.map_or(Ok(()), |journal| journal.sync_data().map_err(|error| error.to_string()))
         };
         match tokio::task::spawn_blocking(syncing).await {
-            Ok(Ok(())) => drop(self.done.send_replace(tickets)),
-            Ok(Err(error)) => tracing::error!("the storage failed, so nothing more is acknowledged: {error}"),
+            Ok(Ok(())) => self.synced.send_modify(|synced| synced.to = tickets),
+            Ok(Err(error)) => {
+                self.synced.send_modify(|synced| synced.failed = true);
+                tracing::error!(
+                    "the storage failed, so nothing is acknowledged any more; mend it, and start again: {error}"
+                );
+            }
             // The runtime is ending.
             Err(_) => {}
         }

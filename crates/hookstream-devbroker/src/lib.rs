@@ -111,7 +111,8 @@ pub struct DevBroker {
     _lock: File,
 }
 
-/// Threads that serve connections: as many as the machine that this is made for has cores.
+/// Threads that serve connections. A second one gains nothing where clients and services want the other cores, and an
+/// idle broker wakes both.
 const WORKERS: usize = 1;
 /// How long an ending broker waits for its tasks.
 const END: Duration = Duration::from_secs(3);

@@ -274,7 +274,20 @@ impl Transactions {
         self.by_id.values().filter_map(Transaction::deadline_ms).min()
     }
 
-    /// What was decided before a crash, and may not have been carried out.
+    /// Whether this is decided and not ended.
+    pub(crate) fn is_decided(&self, ending: &Ending) -> bool {
+        self.by_id.get(&ending.id).is_some_and(|transaction| {
+            transaction.producer == ending.producer
+                && transaction.phase == Phase::Ending { commit: ending.commit }
+        })
+    }
+
+    /// Whether anything is decided and not ended.
+    pub(crate) fn has_unfinished(&self) -> bool {
+        self.by_id.values().any(|transaction| matches!(transaction.phase, Phase::Ending { .. }))
+    }
+
+    /// What is decided and not ended.
     pub(crate) fn unfinished(&self) -> Vec<Ending> {
         let ending = |transaction: &Transaction| match transaction.phase {
             Phase::Ending { commit } => Some(transaction.ending(commit)),
@@ -360,12 +373,14 @@ mod tests {
         let ending = transactions.end("t", producer, true).unwrap().unwrap();
         assert_eq!((ending.commit, ending.producer), (true, producer));
         assert_eq!((ending.partitions.len(), ending.groups.len()), (1, 1));
-        assert_eq!(transactions.unfinished(), [ending]);
+        assert!(transactions.is_decided(&ending));
+        assert!(!transactions.is_decided(&Ending { commit: false, ..ending.clone() }));
+        assert_eq!(transactions.unfinished(), std::slice::from_ref(&ending));
         assert_eq!(transactions.end("t", producer, true), Err(ResponseError::ConcurrentTransactions));
         transactions.ended("t");
         assert_eq!(transactions.end("t", producer, true), Ok(None));
         assert_eq!(transactions.end("t", producer, false), Err(ResponseError::InvalidTxnState));
-        assert!(transactions.unfinished().is_empty());
+        assert!(transactions.unfinished().is_empty() && !transactions.is_decided(&ending));
     }
 
     #[test]

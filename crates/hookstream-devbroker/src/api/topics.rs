@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{Ctx, NODE, NONE, configs, text};
 use crate::broker::wall_ms;
-use crate::topics::{Configs, Topic, check, is_name};
+use crate::topics::{Configs, Topic, check, is_name, remove};
 
 /// Why a topic is not as was asked, in the client's terms and in words.
 pub(super) struct Refused(pub ResponseError, pub String);
@@ -177,6 +177,7 @@ pub(super) async fn delete(ctx: &Ctx<'_>, request: DeleteTopicsRequest) -> Optio
     let mut asked: Vec<(Option<TopicName>, Uuid)> =
         request.topics.into_iter().map(|topic| (topic.name, topic.topic_id)).collect();
     asked.extend(request.topic_names.into_iter().map(|name| (Some(name), Uuid::nil())));
+    let mut gone = Vec::new();
     let responses = asked.into_iter().map(|(name, id)| {
         let mut coordination = ctx.broker.coordination();
         let (name, unknown) = match name {
@@ -189,7 +190,9 @@ pub(super) async fn delete(ctx: &Ctx<'_>, request: DeleteTopicsRequest) -> Optio
         };
         let error = ctx.fault.or_else(|| {
             let deleted = name.as_deref().and_then(|name| ctx.broker.delete_topic(&mut coordination, name));
-            if deleted.is_some() { None } else { Some(unknown) }
+            let error = if deleted.is_some() { None } else { Some(unknown) };
+            gone.extend(deleted);
+            error
         });
         DeletableTopicResult::default()
             .with_name(name.map(|name| TopicName(text(name))))
@@ -197,7 +200,10 @@ pub(super) async fn delete(ctx: &Ctx<'_>, request: DeleteTopicsRequest) -> Optio
             .with_error_code(error.map_or(NONE, |error| error.code()))
     });
     let responses = responses.collect();
-    settled(ctx, DeleteTopicsResponse::default().with_responses(responses)).await
+    let answer = settled(ctx, DeleteTopicsResponse::default().with_responses(responses)).await?;
+    // Now that no restart looks for them.
+    gone.iter().for_each(|topic| remove(&topic.dir(&ctx.broker.settings.data_dir)));
+    Some(answer)
 }
 
 pub(super) async fn create_partitions(

@@ -39,7 +39,7 @@ pub(super) async fn init_producer_id(
     ctx: &Ctx<'_>,
     request: InitProducerIdRequest,
 ) -> Option<InitProducerIdResponse> {
-    let claimed = init(ctx, &request).map_err(|error| fenced(ctx, 4, error));
+    let claimed = init(ctx, &request).await.map_err(|error| fenced(ctx, 4, error));
     settled(ctx, &claimed.map(|(_, ticket)| ticket)).await?;
     let response = InitProducerIdResponse::default().with_error_code(code(&claimed));
     Some(match claimed {
@@ -50,17 +50,16 @@ pub(super) async fn init_producer_id(
     })
 }
 
-fn init(ctx: &Ctx<'_>, request: &InitProducerIdRequest) -> Result<(Producer, u64)> {
+async fn init(ctx: &Ctx<'_>, request: &InitProducerIdRequest) -> Result<(Producer, u64)> {
     if let Some(error) = ctx.fault {
         return Err(error);
     }
     let known = Producer { id: request.producer_id.0, epoch: request.producer_epoch };
     match &request.transactional_id {
-        Some(id) => ctx.broker.claim(Claim {
-            id,
-            timeout_ms: request.transaction_timeout_ms,
-            known: (ctx.version >= 3 && known.id >= 0).then_some(known),
-        }),
+        Some(id) => {
+            let known = (ctx.version >= 3 && known.id >= 0).then_some(known);
+            ctx.broker.claim(Claim { id, timeout_ms: request.transaction_timeout_ms, known }).await
+        }
         None => {
             let mut coordination = ctx.broker.coordination();
             let producer = coordination.transactions.fresh_producer();
@@ -139,9 +138,9 @@ pub(super) async fn end(ctx: &Ctx<'_>, request: EndTxnRequest) -> Option<EndTxnR
         None => ctx
             .broker
             .end_transaction(&request.transactional_id, producer, request.committed)
+            .await
             .map_err(|error| fenced(ctx, 2, error)),
     };
-    settled(ctx, &ended).await?;
     Some(EndTxnResponse::default().with_error_code(code(&ended)))
 }
 

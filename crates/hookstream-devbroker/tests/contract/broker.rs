@@ -1,7 +1,7 @@
 //! The broker that the tests speak to: a Kafka that is there, or a development broker that they share.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hookstream_devbroker::{DevBroker, Settings};
 use tempfile::TempDir;
@@ -76,13 +76,6 @@ pub fn unique(what: &str) -> String {
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again, until there is an answer.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < PATIENCE, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    crate::wait::until(PATIENCE, what, look)
 }

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+#[path = "../support/wait.rs"]
+mod wait;
+
 mod broker;
 mod client;
 mod coordination;

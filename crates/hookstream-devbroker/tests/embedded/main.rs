@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+#[path = "../support/wait.rs"]
+mod wait;
+
 mod clients;
 mod faults;
 mod files;
