@@ -5,19 +5,19 @@
 //! What the file does not mention is left alone, unless pruning is asked for; and then only in sections that the
 //! file has.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod compare;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hookstream_core::config::{DEFAULT_ACCOUNT, Webhook, WebhookState};
-use hookstream_types::{AccountUid, Secret, SecretString, UnixMillis, WebhookId};
+use std::collections::BTreeSet;
+
+use hookstream_core::config::{DEFAULT_ACCOUNT, WebhookSecret};
+use hookstream_types::{AccountUid, AppId, AuthorizationId, SecretString, UnixMillis, WebhookId};
+use hookstream_wire::config::Key;
 use uuid::Uuid;
 
-use crate::change::{Change, EventTypeSpec, Expected, SourceSpec, WebhookSpec};
-use crate::checks::SECRET_PREFIX;
+use crate::change::{Change, Expected};
 use crate::envelope::Fill;
-use crate::manifest::{Manifest, ManifestProblem, ManifestWebhook};
+use crate::manifest::{AccountDocument, Manifest, ManifestProblem, WebhookDocument};
+use crate::resolve::Names;
 use crate::state::State;
 use crate::writer::{Applied, ConfigWriter, WriteError};
 
@@ -39,7 +39,7 @@ pub enum Action {
 /// A field that changes. Secrets are shown as "changed" only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
-    pub field: &'static str,
+    pub field: String,
     pub before: String,
     pub after: String,
 }
@@ -78,8 +78,8 @@ struct Differ<'a> {
     fill: Fill<'a>,
     plan: Plan,
     deletions: Vec<Change>,
-    /// By name, those to be created included.
-    accounts: BTreeMap<String, AccountUid>,
+    names: Names<'a>,
+    problems: Vec<ManifestProblem>,
 }
 
 /// The difference between the state and a file.
@@ -92,13 +92,19 @@ pub fn diff(
     options: Options,
     fill: Fill<'_>,
 ) -> Result<Plan, Vec<ManifestProblem>> {
-    let accounts = state.accounts().map(|r| (r.account.name.clone(), r.account.uid)).collect();
     let plan = Plan { items: Vec::new(), changes: Vec::new(), generated: Vec::new() };
-    let mut differ = Differ { state, options, fill, plan, deletions: Vec::new(), accounts };
+    let names = Names::new(state);
+    let mut differ =
+        Differ { state, options, fill, plan, deletions: Vec::new(), names, problems: Vec::new() };
     differ.accounts(manifest);
     differ.sources(manifest);
     differ.event_types(manifest);
-    differ.webhooks(manifest)?;
+    differ.apps(manifest);
+    differ.authorizations(manifest);
+    differ.webhooks(manifest);
+    if !differ.problems.is_empty() {
+        return Err(differ.problems);
+    }
     // Webhooks go first, then what they refer to.
     differ.deletions.reverse();
     let Differ { mut plan, deletions, .. } = differ;
@@ -111,35 +117,52 @@ impl Differ<'_> {
         self.plan.items.push(Item { kind, name: name.to_owned(), action });
     }
 
+    fn delete(&mut self, kind: &'static str, name: &str, change: Change) {
+        self.deletions.push(change);
+        self.item(kind, name, Action::Delete);
+    }
+
+    /// Notes references that lead nowhere.
+    fn found<T>(&mut self, place: String, outcome: Result<T, Vec<ManifestProblem>>) -> Option<T> {
+        match outcome {
+            Ok(found) => Some(found),
+            Err(problems) => {
+                self.problems.extend(problems.into_iter().map(|problem| ManifestProblem {
+                    place: format!("{place}.{}", problem.place),
+                    message: format!("{}: list it in the file", problem.message),
+                }));
+                None
+            }
+        }
+    }
+
     fn accounts(&mut self, manifest: &Manifest) {
-        let mut wanted: Vec<&str> = manifest.accounts.iter().flatten().map(String::as_str).collect();
+        let state = self.state;
+        let mut wanted: Vec<AccountDocument> = manifest.accounts.iter().flatten().cloned().collect();
         // The default account needs no mention.
         let default_used =
             manifest.webhooks.iter().flatten().any(|webhook| webhook.account == DEFAULT_ACCOUNT);
-        if default_used && !wanted.contains(&DEFAULT_ACCOUNT) {
-            wanted.push(DEFAULT_ACCOUNT);
+        if default_used && !wanted.iter().any(|account| account.name == DEFAULT_ACCOUNT) {
+            wanted.push(AccountDocument { name: DEFAULT_ACCOUNT.to_owned(), verification: None });
         }
-        for name in &wanted {
-            if self.accounts.contains_key(*name) {
-                self.item("account", name, Action::Unchanged);
-                continue;
-            }
-            let uid = AccountUid(self.new_uuid());
-            self.accounts.insert((*name).to_owned(), uid);
-            let change = Change::PutAccount { uid, name: (*name).to_owned(), expected: Expected::Absent };
-            self.plan.changes.push(change);
-            self.item("account", name, Action::Create);
+        for document in &wanted {
+            let old = state.account_by_name(&document.name).map(|record| &record.account);
+            let uid = old.map_or_else(|| AccountUid(self.new_uuid()), |old| old.uid);
+            self.names.add_account(&document.name, uid);
+            let account = document.spec(old.map(|old| old.verification));
+            let fields = old.map(|old| compare::account(old, &account));
+            let revision = old.map(|old| old.meta.revision);
+            let change = |expected| Change::PutAccount { uid, account, expected };
+            self.put("account", &document.name, fields, revision, change);
         }
         if !self.options.prune || manifest.accounts.is_none() {
             return;
         }
-        let state = self.state;
         for record in state.accounts() {
-            let name = record.account.name.as_str();
-            if !wanted.contains(&name) && name != DEFAULT_ACCOUNT {
-                let expected = Expected::Revision(record.account.meta.revision);
-                self.deletions.push(Change::DeleteAccount { uid: record.account.uid, expected });
-                self.item("account", name, Action::Delete);
+            let account = &record.account;
+            if !wanted.iter().any(|wanted| wanted.name == account.name) && account.name != DEFAULT_ACCOUNT {
+                let expected = Expected::Revision(account.meta.revision);
+                self.delete("account", &account.name, Change::DeleteAccount { uid: account.uid, expected });
             }
         }
     }
@@ -149,22 +172,16 @@ impl Differ<'_> {
         let state = self.state;
         for source in wanted {
             let old = state.source(&source.name);
-            let fields = old.map(|old| {
-                let mut fields = Fields::default();
-                fields.compare("topics", &old.topics.join(", "), &source.topics.join(", "));
-                fields.compare("format", &json(&old.format), &json(&source.format));
-                fields.compare("strict", &old.strict, &source.strict);
-                fields.0
-            });
-            let expected = old.map(|old| old.meta.revision);
+            let fields = old.map(|old| compare::source(old, source));
+            let revision = old.map(|old| old.meta.revision);
             let change = |expected| Change::PutSource { source: source.clone(), expected };
-            self.put("source", &source.name, fields, expected, change);
+            self.put("source", &source.name, fields, revision, change);
         }
-        let wanted: BTreeSet<&str> = wanted.iter().map(|source: &SourceSpec| source.name.as_str()).collect();
-        for source in state.sources().filter(|s| self.options.prune && !wanted.contains(s.name.as_str())) {
+        let wanted: BTreeSet<&str> = wanted.iter().map(|source| source.name.as_str()).collect();
+        let prune = self.options.prune;
+        for source in state.sources().filter(|s| prune && !wanted.contains(s.name.as_str())) {
             let expected = Expected::Revision(source.meta.revision);
-            self.deletions.push(Change::DeleteSource { name: source.name.clone(), expected });
-            self.plan.items.push(Item { kind: "source", name: source.name.clone(), action: Action::Delete });
+            self.delete("source", &source.name, Change::DeleteSource { name: source.name.clone(), expected });
         }
     }
 
@@ -173,95 +190,130 @@ impl Differ<'_> {
         let state = self.state;
         for event_type in wanted {
             let old = state.event_type(&event_type.name);
-            let fields = old.map(|old| {
-                let mut fields = Fields::default();
-                let text = |text: &Option<String>| text.clone().unwrap_or_default();
-                fields.compare("description", &text(&old.description), &text(&event_type.description));
-                fields.0
-            });
-            let expected = old.map(|old| old.meta.revision);
+            let fields = old.map(|old| compare::event_type(old, event_type));
+            let revision = old.map(|old| old.meta.revision);
             let change = |expected| Change::PutEventType { event_type: event_type.clone(), expected };
-            self.put("event type", &event_type.name, fields, expected, change);
+            self.put("event type", &event_type.name, fields, revision, change);
         }
-        let wanted: BTreeSet<&str> =
-            wanted.iter().map(|wanted: &EventTypeSpec| wanted.name.as_str()).collect();
-        for old in state.event_types().filter(|e| self.options.prune && !wanted.contains(e.name.as_str())) {
+        let wanted: BTreeSet<&str> = wanted.iter().map(|wanted| wanted.name.as_str()).collect();
+        let prune = self.options.prune;
+        for old in state.event_types().filter(|e| prune && !wanted.contains(e.name.as_str())) {
             let expected = Expected::Revision(old.meta.revision);
-            self.deletions.push(Change::DeleteEventType { name: old.name.clone(), expected });
-            self.plan.items.push(Item { kind: "event type", name: old.name.clone(), action: Action::Delete });
+            self.delete(
+                "event type",
+                &old.name,
+                Change::DeleteEventType { name: old.name.clone(), expected },
+            );
         }
     }
 
-    fn webhooks(&mut self, manifest: &Manifest) -> Result<(), Vec<ManifestProblem>> {
-        let Some(wanted) = &manifest.webhooks else { return Ok(()) };
+    fn apps(&mut self, manifest: &Manifest) {
+        let Some(wanted) = &manifest.apps else { return };
         let state = self.state;
-        let mut problems = Vec::new();
         let mut kept = BTreeSet::new();
-        let gone: BTreeSet<String> = self
-            .deletions
-            .iter()
-            .filter_map(|change| {
-                if let Change::DeleteSource { name, .. } = change { Some(name.clone()) } else { None }
-            })
-            .collect();
+        for (idx, document) in wanted.iter().enumerate() {
+            let spec = self.names.resolve_app(document);
+            let Some(app) = self.found(format!("apps[{idx}]"), spec) else { continue };
+            let old = Names::new(state).app(app.account, &app.name).and_then(|id| state.app(id));
+            let id = old.map_or_else(|| AppId(self.new_uuid()), |old| old.id);
+            kept.insert(id);
+            self.names.add_app(app.account, &app.name, id);
+            let fields = old.map(|old| compare::app(state, old, &app));
+            let name = format!("{}/{}", document.account, document.name);
+            let change = |expected| Change::PutApp { id, app, expected };
+            self.put("app", &name, fields, old.map(|old| old.meta.revision), change);
+        }
+        let prune = self.options.prune;
+        for old in state.apps().filter(|app| prune && !kept.contains(&app.id)) {
+            let expected = Expected::Revision(old.meta.revision);
+            let name = self.name(old.account, &old.name);
+            self.delete("app", &name, Change::DeleteApp { id: old.id, expected });
+        }
+    }
+
+    fn authorizations(&mut self, manifest: &Manifest) {
+        let Some(wanted) = &manifest.authorizations else { return };
+        let state = self.state;
+        let mut kept = BTreeSet::new();
+        for (idx, document) in wanted.iter().enumerate() {
+            let spec = self.names.resolve_authorization(document);
+            let Some(spec) = self.found(format!("authorizations[{idx}]"), spec) else { continue };
+            let old = Names::new(state).authorization(spec.account, &spec.name);
+            let old = old.and_then(|id| state.authorization(id));
+            let id = old.map_or_else(|| AuthorizationId(self.new_uuid()), |old| old.id);
+            kept.insert(id);
+            self.names.add_authorization(spec.account, &spec.name, id);
+            let fields = old.map(|old| compare::authorization(state, old, &spec));
+            let name = format!("{}/{}", document.account, document.name);
+            let authorization = Box::new(spec);
+            let change = |expected| Change::PutAuthorization { id, authorization, expected };
+            self.put("authorization", &name, fields, old.map(|old| old.meta.revision), change);
+        }
+        let prune = self.options.prune;
+        for old in state.authorizations().filter(|a| prune && !kept.contains(&a.id)) {
+            let expected = Expected::Revision(old.meta.revision);
+            let name = self.name(old.account, &old.name);
+            self.delete("authorization", &name, Change::DeleteAuthorization { id: old.id, expected });
+        }
+    }
+
+    fn webhooks(&mut self, manifest: &Manifest) {
+        let Some(wanted) = &manifest.webhooks else { return };
+        let state = self.state;
+        let mut kept = BTreeSet::new();
         for (idx, webhook) in wanted.iter().enumerate() {
-            let mut problem = |field: &str, message: String| {
-                problems.push(ManifestProblem { place: format!("webhooks[{idx}].{field}"), message });
-            };
-            let account = self.accounts.get(&webhook.account).copied();
-            if account.is_none() {
-                problem(
-                    "account",
-                    format!("there is no account `{}`: list it under `accounts`", webhook.account),
-                );
-            }
+            let place = format!("webhooks[{idx}]");
+            kept.extend(self.webhook(&place, webhook));
             if let Some(source) = &webhook.source {
                 let listed = manifest.sources.iter().flatten().any(|listed| listed.name == *source);
-                if !listed && (state.source(source).is_none() || gone.contains(source)) {
-                    problem("source", format!("there is no source `{source}`: list it under `sources`"));
+                let stays = state.source(source).is_some() && !self.deletes(&Key::Source(source.clone()));
+                if !listed && !stays {
+                    let message = format!("there is no source `{source}`: list it under `sources`");
+                    self.problems.push(ManifestProblem { place: format!("{place}.source"), message });
                 }
             }
-            let Some(account) = account else { continue };
-            kept.extend(self.webhook(account, webhook));
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        for old in state.webhooks().filter(|old| self.options.prune && !kept.contains(&old.id)) {
+        let prune = self.options.prune;
+        for old in state.webhooks().filter(|old| prune && !kept.contains(&old.id)) {
             let expected = Expected::Revision(old.meta.revision);
-            self.deletions.push(Change::DeleteWebhook { id: old.id, expected });
-            let account = state.account(old.account).map_or("?", |record| &record.account.name);
-            let name = format!("{account}/{}", old.name);
-            self.plan.items.push(Item { kind: "webhook", name, action: Action::Delete });
+            let name = self.name(old.account, &old.name);
+            self.delete("webhook", &name, Change::DeleteWebhook { id: old.id, expected });
         }
-        Ok(())
+    }
+
+    fn deletes(&self, key: &Key) -> bool {
+        self.deletions.iter().any(|change| {
+            matches!((change, key), (Change::DeleteSource { name, .. }, Key::Source(other)) if name == other)
+        })
+    }
+
+    fn name(&self, account: AccountUid, name: &str) -> String {
+        let account = self.state.account(account).map_or("?", |record| &record.account.name);
+        format!("{account}/{name}")
     }
 
     /// Returns the id of a webhook that is there already.
-    fn webhook(&mut self, account: AccountUid, wanted: &ManifestWebhook) -> Option<WebhookId> {
+    fn webhook(&mut self, place: &str, wanted: &WebhookDocument) -> Option<WebhookId> {
         let state = self.state;
         let name = format!("{}/{}", wanted.account, wanted.name);
-        let Some(old) = state.webhook_by_name(account, &wanted.name) else {
+        let old = self.names.account(&wanted.account);
+        let old = old.and_then(|account| state.webhook_by_name(account, &wanted.name));
+        let spec = self.names.resolve_webhook(wanted, old);
+        let mut spec = self.found(place.to_owned(), spec)?;
+        let Some(old) = old else {
             let id = WebhookId(self.new_uuid());
-            let mut spec = spec(account, wanted, WebhookState::Published, None);
             if spec.secrets.is_none() {
-                let mut bytes = vec![0; GENERATED_SECRET_BYTES];
-                (self.fill)(&mut bytes);
-                let text = SecretString::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(&bytes)));
-                self.plan.generated.push((name.clone(), text));
-                spec.secrets = Some(vec![Secret::new(bytes)]);
+                let secret = new_secret(self.fill);
+                self.plan.generated.push((name.clone(), secret.text.clone()));
+                spec.secrets = Some(vec![secret]);
             }
             let webhook = Box::new(spec);
             self.plan.changes.push(Change::PutWebhook { id, webhook, expected: Expected::Absent });
             self.item("webhook", &name, Action::Create);
             return None;
         };
-        let spec = spec(account, wanted, old.state, old.disabled_reason.clone());
-        // Secrets that can't be opened can't be compared: the file's take their place.
-        let opened = state.open(old).ok();
-        let fields = compare_webhook(old, opened.as_ref(), &spec);
-        let revision = old.meta.revision;
-        let id = old.id;
+        let fields = compare::webhook(state, old, &spec);
+        let (id, revision) = (old.id, old.meta.revision);
         let change = |expected| Change::PutWebhook { id, webhook: Box::new(spec), expected };
         self.put("webhook", &name, Some(fields), Some(revision), change);
         Some(id)
@@ -289,107 +341,24 @@ impl Differ<'_> {
         }
     }
 
-    /// UUIDv7: sorted by time, random otherwise.
     fn new_uuid(&mut self) -> Uuid {
-        let mut random = [0; 10];
-        (self.fill)(&mut random);
-        let millis = u64::try_from(self.options.now.0).unwrap_or_default();
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+        new_uuid(self.options.now, self.fill)
     }
 }
 
-fn spec(
-    account: AccountUid,
-    wanted: &ManifestWebhook,
-    state: WebhookState,
-    disabled_reason: Option<String>,
-) -> WebhookSpec {
-    let state = wanted.state.unwrap_or(state);
-    WebhookSpec {
-        account,
-        name: wanted.name.clone(),
-        state,
-        disabled_reason: disabled_reason.filter(|_| state == WebhookState::Disabled),
-        source: wanted.source.clone(),
-        event_types: wanted.event_types.clone(),
-        url: wanted.url.clone(),
-        method: wanted.method,
-        content_type: wanted.content_type.clone(),
-        headers: wanted.headers.clone(),
-        secrets: wanted.secrets.clone(),
-        retry: wanted.retry.clone(),
-        give_up_on: wanted.give_up_on.clone(),
-        timeout: wanted.timeout,
-        rate: wanted.rate,
-        concurrency: wanted.concurrency,
-        log_only_errors: wanted.log_only_errors,
-    }
+/// UUIDv7: sorted by time, random otherwise.
+pub fn new_uuid(now: UnixMillis, fill: Fill<'_>) -> Uuid {
+    let mut random = [0; 10];
+    fill(&mut random);
+    let millis = u64::try_from(now.0).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-fn compare_webhook(
-    old: &hookstream_wire::config::WebhookRecord,
-    opened: Option<&Webhook>,
-    new: &WebhookSpec,
-) -> Vec<FieldChange> {
-    let mut fields = Fields::default();
-    let list = |items: &[u16]| items.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-    let source = |source: &Option<String>| source.clone().unwrap_or_else(|| "any".to_owned());
-    fields.compare("state", &json(&old.state), &json(&new.state));
-    fields.compare("source", &source(&old.source), &source(&new.source));
-    fields.compare("event_types", &old.event_types.join(", "), &new.event_types.join(", "));
-    fields.compare("url", &old.url, &new.url);
-    fields.compare("method", &old.method.as_str(), &new.method.as_str());
-    fields.compare("content_type", &old.content_type, &new.content_type);
-    fields.compare("retry", &retry_text(&old.retry), &retry_text(&new.retry));
-    fields.compare("give_up_on", &list(&old.give_up_on), &list(&new.give_up_on));
-    let timeout = std::time::Duration::from_millis(old.timeout_ms);
-    fields.compare("timeout", &format!("{timeout:?}"), &format!("{:?}", new.timeout));
-    // JSON readers may be off by the last bit.
-    let rate = |rate: Option<f64>| rate.map_or_else(|| "unlimited".to_owned(), |rate| format!("{rate:.6}/s"));
-    fields.compare("rate", &rate(old.rate), &rate(new.rate));
-    fields.compare("concurrency", &old.concurrency, &new.concurrency);
-    fields.compare("log_only_errors", &old.log_only_errors, &new.log_only_errors);
-    let names = |names: Vec<&str>| names.join(", ");
-    let old_names = names(old.headers.iter().map(|header| header.name.as_str()).collect());
-    let new_names = names(new.headers.iter().map(|(name, _)| name.as_str()).collect());
-    fields.compare("headers", &old_names, &new_names);
-    let same_headers = opened.is_some_and(|opened| opened.headers == new.headers);
-    if old_names == new_names && !same_headers && !new.headers.is_empty() {
-        fields.changed("headers");
-    }
-    let same_secrets =
-        new.secrets.as_ref().is_none_or(|new| opened.is_some_and(|opened| opened.secrets == *new));
-    if !same_secrets {
-        fields.changed("secret");
-    }
-    fields.0
-}
-
-/// `0s, 5s, 5m`.
-fn retry_text(schedule: &hookstream_core::schedule::RetrySchedule) -> String {
-    let delay = |n| schedule.delay_after(n, None, 0.0);
-    let delays = (0..).map_while(delay).map(hookstream_core::ladder::Ladder::label);
-    delays.map(|label| if label == "0h" { "0s".to_owned() } else { label }).collect::<Vec<_>>().join(", ")
-}
-
-fn json<T: serde::Serialize>(value: &T) -> String {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    text.trim_matches('"').to_owned()
-}
-
-#[derive(Default)]
-struct Fields(Vec<FieldChange>);
-
-impl Fields {
-    fn compare<T: PartialEq + fmt::Display>(&mut self, field: &'static str, before: &T, after: &T) {
-        if before != after {
-            self.0.push(FieldChange { field, before: before.to_string(), after: after.to_string() });
-        }
-    }
-
-    fn changed(&mut self, field: &'static str) {
-        self.0.push(FieldChange { field, before: "…".to_owned(), after: "changed".to_owned() });
-    }
+/// A secret in the form of Standard Webhooks.
+pub fn new_secret(fill: Fill<'_>) -> WebhookSecret {
+    let mut bytes = zeroize::Zeroizing::new([0; GENERATED_SECRET_BYTES]);
+    fill(bytes.as_mut_slice());
+    WebhookSecret::of_key(bytes.as_slice())
 }
 
 impl Plan {

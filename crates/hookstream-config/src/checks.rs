@@ -4,7 +4,7 @@
 //! and line ends, and takes backslashes for slashes). Where a request may go is the egress guard's business.
 
 use hookstream_core::request::check_header;
-use hookstream_types::Secret;
+use hookstream_core::signing::{SECRET_PREFIX, parse_secret};
 
 /// Longest URL.
 const MAX_URL_BYTES: usize = 2048;
@@ -12,10 +12,7 @@ const MAX_URL_BYTES: usize = 2048;
 const MAX_HEADER_VALUE_BYTES: usize = 4096;
 const MAX_HEADER_NAME_BYTES: usize = 128;
 const MAX_NAME_CHARS: usize = 200;
-/// Shortest signing key (Standard Webhooks: 24 to 64 bytes).
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// What a signing key's text starts with (Standard Webhooks).
-pub const SECRET_PREFIX: &str = "whsec_";
+const FREE_SECRET_BYTES: std::ops::RangeInclusive<usize> = 1..=256;
 
 type Checked = Result<(), String>;
 
@@ -164,17 +161,61 @@ pub fn pointer(text: &str) -> Checked {
     must((text.is_empty() || text.starts_with('/')) && escapes, "must be a JSON pointer such as `/order/id`")
 }
 
-/// The bytes of a signing key's text: `whsec_` and base64.
+/// A secret's text: in the form of Standard Webhooks, or any visible characters where `free`.
 ///
 /// # Errors
 /// What it must be; the text is not repeated.
-pub fn secret(text: &str) -> Result<Secret, String> {
-    use base64::Engine;
-    let what = "must be `whsec_` and 24 to 64 bytes in base64";
-    let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(what)?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| what)?;
-    let secret = Secret::new(bytes);
-    if SECRET_BYTES.contains(&secret.expose().len()) { Ok(secret) } else { Err(what.to_owned()) }
+pub fn secret(text: &str, free: bool) -> Checked {
+    if text.starts_with(SECRET_PREFIX) || !free {
+        let good = parse_secret(text).is_ok();
+        return must(good, "must be `whsec_` and 24 to 64 bytes in base64");
+    }
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && text.trim() == text;
+    must(visible && FREE_SECRET_BYTES.contains(&text.len()), "must have 1 to 256 visible ASCII characters")
+}
+
+/// A scope: a name for people, such as `Customer fields`.
+///
+/// # Errors
+/// What it must be.
+pub fn scope(text: &str) -> Checked {
+    name(text)?;
+    must(!text.contains(',') && text.len() <= 100, "must have at most 100 characters and no comma")
+}
+
+/// What an authorization may be sent to.
+///
+/// # Errors
+/// What it must be.
+pub fn endpoint(text: &str) -> Checked {
+    url(text)?;
+    hookstream_core::config::check_prefix(text).map_err(|error| error.to_string())
+}
+
+/// A secret of somebody else's: a token, a password.
+///
+/// # Errors
+/// What it must be; the text is not repeated.
+pub fn credential(text: &str) -> Checked {
+    must(!text.is_empty(), "must not be empty")?;
+    header_value(text)
+}
+
+/// A user name (RFC 7617: no colon).
+///
+/// # Errors
+/// What it must be.
+pub fn user(text: &str) -> Checked {
+    credential(text)?;
+    must(!text.contains(':'), "must not contain a colon")
+}
+
+/// Longer text for people.
+///
+/// # Errors
+/// What it must be.
+pub fn description(text: &str) -> Checked {
+    must(text.chars().count() <= 4000, "must have at most 4000 characters")
 }
 
 #[cfg(test)]
@@ -296,10 +337,26 @@ mod tests {
 
     #[test]
     fn secrets() {
-        assert_eq!(secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap().expose().len(), 24);
-        for bad in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_!!"] {
-            let error = secret(bad).unwrap_err();
-            assert!(error.starts_with("must be"), "{bad}");
+        for free in [false, true] {
+            assert_eq!(secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", free), Ok(()));
+            for bad in ["", "whsec_", "whsec_c2hvcnQ=", "whsec_!!"] {
+                assert!(secret(bad, free).unwrap_err().starts_with("must"), "{bad}");
+            }
         }
+        assert_eq!(secret("S3cret!", true), Ok(()));
+        for bad in ["S3cret!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+            assert!(secret(bad, false).is_err(), "{bad}");
+        }
+        for bad in [" a", "a\nb", "é"] {
+            assert!(secret(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn endpoints_and_users() {
+        assert_eq!(endpoint("https://crm.example/in"), Ok(()));
+        assert!(endpoint("https://crm.example/in?x").is_err());
+        assert!(user("a:b").is_err() && user("").is_err());
+        assert_eq!(user("ann"), Ok(()));
     }
 }

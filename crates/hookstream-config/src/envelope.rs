@@ -70,6 +70,8 @@ pub enum OpenError {
     Forged,
     #[error("the account's record, which holds the data key, is missing")]
     NoAccount,
+    #[error("the authorization that it uses is missing")]
+    NoAuthorization,
 }
 
 /// Where a sealed value stands.
@@ -226,6 +228,11 @@ impl DataKey {
     pub fn seal(&self, place: &Place<'_>, secret: &[u8], fill: Fill<'_>) -> Sealed {
         assert_eq!(place.account, self.account, "a data key seals its own account's secrets");
         self.key.seal(&place.aad(), secret, fill)
+    }
+
+    #[must_use]
+    pub fn account(&self) -> AccountUid {
+        self.account
     }
 
     /// Opens a secret that was sealed for this place.

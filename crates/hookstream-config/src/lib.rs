@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod follower;
 pub mod kafka;
 pub mod manifest;
+pub mod resolve;
 pub mod state;
 #[cfg(test)]
 mod testing;
@@ -20,7 +21,7 @@ pub mod topics;
 pub mod writer;
 
 pub use base::Base;
-pub use change::{Change, EventTypeSpec, Expected, Refused, SourceSpec, WebhookSpec};
+pub use change::{Change, Expected, Refused};
 pub use end::ConfigEnd;
 pub use envelope::{KeyError, Keyring, OpenError, os_random};
 pub use follower::Follower;

@@ -11,11 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_core::config::{EventType, Source, View, Webhook, WebhookState};
-use hookstream_core::exchange::Method;
-use hookstream_core::schedule::RetrySchedule;
-use hookstream_types::{AccountUid, Chain, Offset, WebhookId};
-use hookstream_wire::config::{AccountRecord, ClusterRecord, Key, Record, WebhookRecord};
+use hookstream_core::config::{
+    App, Authorization, Credentials, EventType, Source, View, Webhook, WebhookSecret, WebhookState,
+};
+use hookstream_types::{
+    AccountUid, AppId, AuthorizationId, Chain, ClientId, Offset, SecretString, WebhookId,
+};
+use hookstream_wire::config::{
+    AccountRecord, AuthorizationRecord, ClientRecord, ClusterRecord, Key, Record, Sealed, SealedCredentials,
+    WebhookRecord,
+};
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
@@ -23,6 +28,9 @@ use crate::envelope::{DataKey, Keyring, OpenError, Place};
 
 /// Field of a signing key, in the associated data.
 pub(crate) const SECRET_FIELD: &str = "secret";
+
+/// Field of an authorization's secret part, in the associated data.
+pub(crate) const CREDENTIALS_FIELD: &str = "credentials";
 
 /// Field of a header's value, in the associated data.
 pub(crate) fn header_field(name: &str) -> String {
@@ -39,6 +47,9 @@ pub struct State {
     accounts: BTreeMap<AccountUid, Arc<AccountRecord>>,
     sources: BTreeMap<String, Arc<Source>>,
     event_types: BTreeMap<String, Arc<EventType>>,
+    apps: BTreeMap<AppId, Arc<App>>,
+    authorizations: BTreeMap<AuthorizationId, Arc<AuthorizationRecord>>,
+    clients: BTreeMap<ClientId, Arc<ClientRecord>>,
     webhooks: BTreeMap<WebhookId, Entry>,
     account_names: BTreeSet<(String, AccountUid)>,
     webhook_names: BTreeSet<(AccountUid, String, WebhookId)>,
@@ -76,6 +87,9 @@ impl State {
             accounts: BTreeMap::new(),
             sources: BTreeMap::new(),
             event_types: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            authorizations: BTreeMap::new(),
+            clients: BTreeMap::new(),
             webhooks: BTreeMap::new(),
             account_names: BTreeSet::new(),
             webhook_names: BTreeSet::new(),
@@ -139,9 +153,8 @@ impl State {
                     self.accounts.insert(*uid, Arc::new(record));
                 }
                 if old.as_ref().map(|old| &old.data_key) != self.accounts.get(uid).map(|new| &new.data_key) {
-                    let of_account = (*uid, String::new(), WebhookId(Uuid::nil()))..;
-                    let ids = self.webhook_names.range(of_account).take_while(|(account, ..)| account == uid);
-                    self.unopened.extend(ids.map(|(_, _, id)| *id));
+                    let ids: Vec<_> = self.webhooks_of(*uid).map(|webhook| webhook.id).collect();
+                    self.unopened.extend(ids);
                 }
                 old.map(|old| Record::Account(Arc::unwrap_or_clone(old)))
             }
@@ -158,6 +171,34 @@ impl State {
                     self.event_types.insert(name.clone(), Arc::new(event_type));
                 }
                 old.map(|old| Record::EventType(Arc::unwrap_or_clone(old)))
+            }
+            Key::App(id) => {
+                let old = self.apps.remove(id);
+                if let Some(Record::App(app)) = record {
+                    self.apps.insert(*id, Arc::new(app));
+                }
+                old.map(|old| Record::App(Arc::unwrap_or_clone(old)))
+            }
+            Key::Authorization(id) => {
+                let old = self.authorizations.remove(id);
+                let mut account = old.as_ref().map(|old| old.account);
+                if let Some(Record::Authorization(authorization)) = record {
+                    account = Some(authorization.account);
+                    self.authorizations.insert(*id, Arc::new(authorization));
+                }
+                // It takes effect for every webhook that uses it.
+                let users = account.into_iter().flat_map(|account| self.webhooks_of(account));
+                let users = users.filter(|webhook| webhook.authorization == Some(*id));
+                let users: Vec<_> = users.map(|webhook| webhook.id).collect();
+                self.unopened.extend(users);
+                old.map(|old| Record::Authorization(Arc::unwrap_or_clone(old)))
+            }
+            Key::Client(id) => {
+                let old = self.clients.remove(id);
+                if let Some(Record::Client(client)) = record {
+                    self.clients.insert(*id, Arc::new(client));
+                }
+                old.map(|old| Record::Client(Arc::unwrap_or_clone(old)))
             }
             Key::Webhook(id) => {
                 let old = self.webhooks.remove(id).map(|entry| entry.record);
@@ -188,6 +229,7 @@ impl State {
         let accounts = self.accounts.values();
         let accounts = accounts.map(|record| (record.account.name.clone(), Arc::new(record.account.clone())));
         View::new(self.offset, accounts.collect(), self.sources.clone(), self.event_types.clone(), webhooks)
+            .with_apps(self.apps.clone())
     }
 
     /// What is left out of the last view, or held there, and why.
@@ -256,6 +298,33 @@ impl State {
     }
 
     #[must_use]
+    pub fn app(&self, id: AppId) -> Option<&App> {
+        self.apps.get(&id).map(|app| &**app)
+    }
+
+    pub fn apps(&self) -> impl Iterator<Item = &App> {
+        self.apps.values().map(|app| &**app)
+    }
+
+    #[must_use]
+    pub fn authorization(&self, id: AuthorizationId) -> Option<&AuthorizationRecord> {
+        self.authorizations.get(&id).map(|authorization| &**authorization)
+    }
+
+    pub fn authorizations(&self) -> impl Iterator<Item = &AuthorizationRecord> {
+        self.authorizations.values().map(|authorization| &**authorization)
+    }
+
+    #[must_use]
+    pub fn client(&self, id: ClientId) -> Option<&ClientRecord> {
+        self.clients.get(&id).map(|client| &**client)
+    }
+
+    pub fn clients(&self) -> impl Iterator<Item = &ClientRecord> {
+        self.clients.values().map(|client| &**client)
+    }
+
+    #[must_use]
     pub fn webhook(&self, id: WebhookId) -> Option<&WebhookRecord> {
         self.webhooks.get(&id).map(|entry| &*entry.record)
     }
@@ -303,7 +372,31 @@ impl State {
     /// # Errors
     /// [`OpenError`] if one of them can't be opened.
     pub fn open(&self, record: &WebhookRecord) -> Result<Webhook, OpenError> {
-        open(&self.data_key(record.account)?, record)
+        self.open_with(&self.data_key(record.account)?, record)
+    }
+
+    /// The value of an authorization's public header.
+    #[must_use]
+    pub fn public_value(&self, record: &AuthorizationRecord) -> Option<String> {
+        let is_public = matches!(record.credentials, SealedCredentials::Header { secret: false, .. });
+        is_public.then(|| self.secret_part(record).map(|value| value.expose().to_owned()))?
+    }
+
+    /// The sealed part of an authorization, opened.
+    pub(crate) fn secret_part(&self, record: &AuthorizationRecord) -> Option<SecretString> {
+        let data_key = self.data_key(record.account).ok()?;
+        let sealed = record.credentials.sealed();
+        open_text(&data_key, &Key::Authorization(record.id), CREDENTIALS_FIELD, sealed).ok()
+    }
+
+    fn open_with(&self, data_key: &DataKey, record: &WebhookRecord) -> Result<Webhook, OpenError> {
+        let mut webhook = open(data_key, record)?;
+        if let Some(id) = record.authorization {
+            let found = self.authorization(id).filter(|found| found.account == record.account);
+            let opened = open_authorization(data_key, found.ok_or(OpenError::NoAuthorization)?)?;
+            webhook.authorization = Some(Arc::new(opened));
+        }
+        Ok(webhook)
     }
 
     /// Opens the webhooks that changed since the last view, with one opening of the data key for each account.
@@ -315,7 +408,7 @@ impl State {
             };
             let data_key =
                 data_keys.entry(record.account).or_insert_with(|| self.data_key(record.account)).clone();
-            let opened = data_key.and_then(|data_key| open(&data_key, &record));
+            let opened = data_key.and_then(|data_key| self.open_with(&data_key, &record));
             let unreadable = self.unreadable_webhooks.contains(&id);
             let Some(entry) = self.webhooks.get_mut(&id) else { continue };
             let (webhook, problem) = match opened {
@@ -331,18 +424,52 @@ impl State {
 
 fn open(data_key: &DataKey, record: &WebhookRecord) -> Result<Webhook, OpenError> {
     let key = Key::Webhook(record.id);
-    let account = record.account;
+    let open = |field: &str, sealed: &Sealed| open_text(data_key, &key, field, sealed);
     let mut webhook = without_secrets(record);
-    for sealed in &record.secrets {
-        webhook.secrets.push(data_key.open(&Place { account, record: &key, field: SECRET_FIELD }, sealed)?);
+    for secret in &record.secrets {
+        let text = open(SECRET_FIELD, &secret.text)?;
+        webhook.secrets.push(WebhookSecret { text, until: secret.until });
     }
     for header in &record.headers {
-        let field = header_field(&header.name);
-        let value = data_key.open(&Place { account, record: &key, field: &field }, &header.value)?;
-        let value = String::from_utf8(value.expose().to_vec()).map_err(|_| OpenError::Damaged)?;
-        webhook.headers.push((header.name.clone(), value));
+        let value = open(&header_field(&header.name), &header.value)?;
+        webhook.headers.push((header.name.clone(), value.expose().to_owned()));
     }
     Ok(webhook)
+}
+
+fn open_text(data_key: &DataKey, key: &Key, field: &str, sealed: &Sealed) -> Result<SecretString, OpenError> {
+    let place = Place { account: data_key.account(), record: key, field };
+    let opened = data_key.open(&place, sealed)?;
+    let text = String::from_utf8(opened.expose().to_vec()).map_err(|_| OpenError::Damaged)?;
+    Ok(SecretString::new(text))
+}
+
+fn open_authorization(data_key: &DataKey, record: &AuthorizationRecord) -> Result<Authorization, OpenError> {
+    let key = Key::Authorization(record.id);
+    let secret_part = open_text(data_key, &key, CREDENTIALS_FIELD, record.credentials.sealed())?;
+    let credentials = match &record.credentials {
+        SealedCredentials::Header { name, secret, .. } => {
+            Credentials::Header { name: name.clone(), value: secret_part, secret: *secret }
+        }
+        SealedCredentials::Basic { user, .. } => {
+            Credentials::Basic { user: user.clone(), password: secret_part }
+        }
+        SealedCredentials::Bearer { .. } => Credentials::Bearer { token: secret_part },
+        SealedCredentials::Oauth2 { token_url, client_id, scopes, .. } => Credentials::Oauth2 {
+            token_url: token_url.clone(),
+            client_id: client_id.clone(),
+            client_secret: secret_part,
+            scopes: scopes.clone(),
+        },
+    };
+    Ok(Authorization {
+        id: record.id,
+        account: record.account,
+        name: record.name.clone(),
+        endpoint: record.endpoint.clone(),
+        credentials,
+        revision: record.meta.revision,
+    })
 }
 
 fn without_secrets(record: &WebhookRecord) -> Webhook {
@@ -350,6 +477,8 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
         id: record.id,
         account: record.account,
         name: record.name.clone(),
+        description: record.description.clone(),
+        app: record.app,
         state: record.state,
         disabled_reason: record.disabled_reason.clone(),
         source: record.source.clone(),
@@ -357,8 +486,12 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
         url: record.url.clone(),
         method: record.method,
         content_type: record.content_type.clone(),
+        payload: record.payload.clone(),
         headers: Vec::new(),
         secrets: Vec::new(),
+        signature: record.signature.clone(),
+        secret_header: record.secret_header.clone(),
+        authorization: None,
         retry: record.retry.clone(),
         give_up_on: record.give_up_on.clone(),
         timeout: Duration::from_millis(record.timeout_ms),
@@ -379,27 +512,7 @@ fn held(mut webhook: Webhook) -> Webhook {
 
 /// Stands for a webhook of which nothing can be read.
 fn placeholder(id: WebhookId) -> Webhook {
-    Webhook {
-        id,
-        account: AccountUid(Uuid::nil()),
-        name: String::new(),
-        state: WebhookState::Paused,
-        disabled_reason: None,
-        source: None,
-        event_types: Vec::new(),
-        url: String::new(),
-        method: Method::default(),
-        content_type: String::new(),
-        headers: Vec::new(),
-        secrets: Vec::new(),
-        retry: RetrySchedule::default(),
-        give_up_on: Vec::new(),
-        timeout: hookstream_core::config::DEFAULT_TIMEOUT,
-        rate: None,
-        concurrency: hookstream_core::config::DEFAULT_CONCURRENCY,
-        log_only_errors: false,
-        revision: 0,
-    }
+    Webhook { id, state: WebhookState::Paused, ..Webhook::default() }
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hookstream_core::config::WebhookState;
+use hookstream_core::config::{Payload, Verification, WebhookSecret, WebhookState};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_types::{AccountUid, Secret, SecretString, WebhookId};
+use hookstream_core::signing::Profile;
+use hookstream_types::{AccountUid, SecretString, WebhookId};
 use uuid::Uuid;
 
-use crate::change::WebhookSpec;
+use crate::change::{AccountSpec, WebhookSpec};
 use crate::envelope::Keyring;
 use crate::state::State;
 
@@ -38,10 +39,16 @@ pub(crate) fn webhook_id(n: u128) -> WebhookId {
     WebhookId(Uuid::from_u128(n))
 }
 
+pub(crate) fn account(name: &str) -> AccountSpec {
+    AccountSpec { name: name.to_owned(), verification: Verification::Ping }
+}
+
 pub(crate) fn webhook(account: AccountUid) -> WebhookSpec {
     WebhookSpec {
         account,
         name: "orders".into(),
+        description: None,
+        app: None,
         state: WebhookState::Published,
         disabled_reason: None,
         source: None,
@@ -49,8 +56,12 @@ pub(crate) fn webhook(account: AccountUid) -> WebhookSpec {
         url: "https://example.com/hook".into(),
         method: Method::Post,
         content_type: "application/json".into(),
-        headers: vec![("x-token".into(), "s3cr3t".into())],
-        secrets: Some(vec![Secret::new(b"a signing key of 32 bytes length".to_vec())]),
+        payload: Payload::Event,
+        headers: vec![("x-token".into(), Some(SecretString::new("s3cr3t".into())))],
+        secrets: Some(vec![WebhookSecret::of_key(b"a signing key of 32 bytes length")]),
+        signature: Profile::Standard,
+        secret_header: None,
+        authorization: None,
         retry: RetrySchedule::default(),
         give_up_on: Vec::new(),
         timeout: Duration::from_secs(15),

@@ -109,6 +109,8 @@ pub struct Write {
     pub id: WriteId,
     /// Who asks.
     pub actor: String,
+    /// Digest of the request, if it came with an `Idempotency-Key`.
+    pub request: Option<String>,
     pub changes: Vec<Change>,
 }
 
@@ -261,7 +263,8 @@ impl<L: Ledger> Machine<L> {
         let mut records = Vec::new();
         let mut undo = Undo::new();
         for pending in pending.iter_mut().filter(|pending| pending.answer.is_none()) {
-            let author = Author { actor: &pending.write.actor, now };
+            let Write { actor, request, .. } = &pending.write;
+            let author = Author { actor, now, request: request.as_deref() };
             let fill: Fill<'_> = &mut |bytes| around.fill(bytes);
             match plan(&mut self.state, &pending.write.changes, author, fill, &mut undo) {
                 Err(refused) => pending.answer = Some(Err(refused.into())),
@@ -358,8 +361,15 @@ impl ConfigWriter {
     /// [`WriteError`], which says whether the write may have happened.
     pub async fn write(&self, actor: &str, changes: Vec<Change>) -> Result<Applied, WriteError> {
         let id = WriteId(uuid::Uuid::new_v4());
+        self.submit(Write { id, actor: actor.to_owned(), request: None, changes }).await
+    }
+
+    /// Makes the changes of a write, all or none.
+    ///
+    /// # Errors
+    /// [`WriteError`], which says whether the write may have happened.
+    pub async fn submit(&self, write: Write) -> Result<Applied, WriteError> {
         let (answer, answered) = oneshot::channel();
-        let write = Write { id, actor: actor.to_owned(), changes };
         if self.queue.send(Request::Write(write, answer)).await.is_err() {
             return Err(WriteError::Unavailable { reason: "the writer has stopped".to_owned() });
         }

@@ -1,16 +1,23 @@
-//! What is configured: accounts, sources, event types, webhooks; and the view of it that stages decide by.
+//! What is configured: accounts, sources, event types, apps, webhooks; and the view of it that stages decide by.
+
+mod authorization;
+mod secret;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_types::{AccountUid, Offset, Secret, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, AppId, Offset, UnixMillis, WebhookId};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Method;
-use crate::matching::Index;
+use crate::matching::{Index, pattern_matches};
 use crate::schedule::RetrySchedule;
+use crate::signing::Profile;
+
+pub use self::authorization::{Authorization, BadPrefix, Credentials, check_prefix, is_within};
+pub use self::secret::WebhookSecret;
 
 /// What every resource carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +28,9 @@ pub struct Meta {
     pub updated_at: UnixMillis,
     /// Who changed it last.
     pub actor: String,
+    /// Digest of the request that created it, if that came with an `Idempotency-Key`: the same again finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// A tenant: whose events and whose webhooks.
@@ -30,8 +40,21 @@ pub struct Account {
     pub uid: AccountUid,
     /// Unique among the accounts that exist.
     pub name: String,
+    #[serde(default)]
+    pub verification: Verification,
     #[serde(flatten)]
     pub meta: Meta,
+}
+
+/// What an endpoint must do before a webhook of the account is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// Answer a ping with 2xx.
+    #[default]
+    Ping,
+    /// Nothing.
+    None,
 }
 
 /// The account of events that name none.
@@ -118,13 +141,58 @@ pub struct DebeziumMapping {
     pub subject: Option<Pick>,
 }
 
-/// A registered event type. Registration is optional unless a source is strict.
+/// A registered event type. Registration is optional unless a source is strict; schemas, samples and scopes need it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventType {
     /// `entity.action`.
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// JSON Schema of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<serde_json::Value>,
+    /// Data as it may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<serde_json::Value>,
+    /// An app needs all of them to get such events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    #[serde(default)]
+    pub delivery: DeliveryMode,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deprecated: bool,
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// How events of a type reach their webhooks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// After the fact, retried.
+    #[default]
+    Async,
+    /// The producer waits for the endpoint's answer.
+    Sync,
+}
+
+/// What an event type's name begins with, and what happened: `order.line`, `created`.
+#[must_use]
+pub fn entity_and_action(event_type: &str) -> (&str, &str) {
+    event_type.rsplit_once('.').unwrap_or((event_type, ""))
+}
+
+/// What owns webhooks, and is granted scopes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    pub id: AppId,
+    pub account: AccountUid,
+    /// Unique in the account.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Sorted.
+    pub scopes: Vec<String>,
     #[serde(flatten)]
     pub meta: Meta,
 }
@@ -152,6 +220,9 @@ pub struct Webhook {
     pub account: AccountUid,
     /// Unique in the account.
     pub name: String,
+    pub description: Option<String>,
+    /// None: it belongs to the account itself, and no scopes are asked for.
+    pub app: Option<AppId>,
     pub state: WebhookState,
     /// Why it is disabled.
     pub disabled_reason: Option<String>,
@@ -162,10 +233,15 @@ pub struct Webhook {
     pub url: String,
     pub method: Method,
     pub content_type: String,
+    pub payload: Payload,
     /// Sent with every request; names are lower case.
     pub headers: Vec<(String, String)>,
-    /// Signing keys, the newest first; several while one is being rotated out.
-    pub secrets: Vec<Secret>,
+    /// The newest first; several while one is being rotated out.
+    pub secrets: Vec<WebhookSecret>,
+    pub signature: Profile,
+    /// The header that carries the newest secret itself, lower case.
+    pub secret_header: Option<String>,
+    pub authorization: Option<Arc<Authorization>>,
     pub retry: RetrySchedule,
     /// Statuses after which it is not tried again.
     pub give_up_on: Vec<u16>,
@@ -180,6 +256,54 @@ pub struct Webhook {
     pub revision: u64,
 }
 
+/// What a webhook's requests hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Payload {
+    /// `{"type":…,"timestamp":…,"data":…}`
+    #[default]
+    Event,
+    /// Which profile had which event, and no data: `{"eventTime":…,"profileType":…,"event":…,"uuid":…,"company":…}`.
+    Profile,
+    /// Text with placeholders.
+    Template { text: String },
+}
+
+impl Default for Webhook {
+    /// A draft that names nothing.
+    fn default() -> Self {
+        Self {
+            id: WebhookId(uuid::Uuid::nil()),
+            account: AccountUid(uuid::Uuid::nil()),
+            name: String::new(),
+            description: None,
+            app: None,
+            state: WebhookState::Draft,
+            disabled_reason: None,
+            source: None,
+            event_types: Vec::new(),
+            url: String::new(),
+            method: Method::default(),
+            content_type: DEFAULT_CONTENT_TYPE.to_owned(),
+            payload: Payload::default(),
+            headers: Vec::new(),
+            secrets: Vec::new(),
+            signature: Profile::default(),
+            secret_header: None,
+            authorization: None,
+            retry: RetrySchedule::default(),
+            give_up_on: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            rate: None,
+            concurrency: DEFAULT_CONCURRENCY,
+            log_only_errors: false,
+            revision: 0,
+        }
+    }
+}
+
+/// Content type of webhooks that name none.
+pub const DEFAULT_CONTENT_TYPE: &str = "application/json";
 /// Request deadline of webhooks that name none.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Requests at a time to webhooks that name no number.
@@ -193,6 +317,7 @@ pub struct View {
     pub accounts: BTreeMap<String, Arc<Account>>,
     pub sources: BTreeMap<String, Arc<Source>>,
     pub event_types: BTreeMap<String, Arc<EventType>>,
+    pub apps: BTreeMap<AppId, Arc<App>>,
     pub webhooks: FxHashMap<WebhookId, Arc<Webhook>>,
     /// Which of the webhooks an event concerns.
     index: Index,
@@ -208,7 +333,22 @@ impl View {
         webhooks: FxHashMap<WebhookId, Arc<Webhook>>,
     ) -> Self {
         let index = Index::build(webhooks.values());
-        Self { offset, accounts, sources, event_types, webhooks, index }
+        Self { offset, accounts, sources, event_types, apps: BTreeMap::new(), webhooks, index }
+    }
+
+    /// The view with these apps.
+    #[must_use]
+    pub fn with_apps(self, apps: BTreeMap<AppId, Arc<App>>) -> Self {
+        Self { apps, ..self }
+    }
+
+    /// A scope that events of this type need and the webhook's app does not hold (any more). An app that is gone
+    /// holds none.
+    #[must_use]
+    pub fn missing_scope(&self, webhook: &Webhook, event_type: &str) -> Option<&str> {
+        let app = self.apps.get(webhook.app.as_ref()?);
+        let needed = self.event_types.get(event_type)?.scopes.iter();
+        needed.map(String::as_str).find(|scope| !app.is_some_and(|app| app.holds(scope)))
     }
 
     /// Which webhooks an event concerns.
@@ -226,5 +366,25 @@ impl View {
     #[must_use]
     pub fn webhook(&self, id: WebhookId) -> Option<&Arc<Webhook>> {
         self.webhooks.get(&id)
+    }
+}
+
+impl App {
+    #[must_use]
+    pub fn holds(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|held| held == scope)
+    }
+
+    /// The scopes that a webhook with these patterns needs and this app does not hold, each with an event type
+    /// that needs it.
+    pub fn missing<'a>(
+        &'a self,
+        patterns: &'a [String],
+        event_types: impl Iterator<Item = &'a EventType> + 'a,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
+        event_types
+            .filter(|known| patterns.iter().any(|pattern| pattern_matches(pattern, &known.name)))
+            .flat_map(|known| known.scopes.iter().map(|scope| (known.name.as_str(), scope.as_str())))
+            .filter(|(_, scope)| !self.holds(scope))
     }
 }

@@ -70,6 +70,12 @@ impl<'a> Pattern<'a> {
     }
 }
 
+/// Whether a webhook's pattern is for this event type.
+#[must_use]
+pub fn pattern_matches(pattern: &str, event_type: &str) -> bool {
+    Pattern::of(pattern).covers(Pattern::Exact(event_type))
+}
+
 fn is_below(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
 }
@@ -148,15 +154,11 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use hookstream_types::{EventId, UnixMillis, WebhookId};
     use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
-    use crate::exchange::Method;
-    use crate::schedule::RetrySchedule;
 
     const ACME: AccountUid = AccountUid(Uuid::from_u128(1));
 
@@ -166,21 +168,10 @@ mod tests {
             account: ACME,
             name: format!("w{id}"),
             state: WebhookState::Published,
-            disabled_reason: None,
-            source: None,
             event_types: patterns.iter().map(|text| (*text).to_owned()).collect(),
             url: "https://example.com/".into(),
-            method: Method::default(),
-            content_type: "application/json".into(),
-            headers: Vec::new(),
-            secrets: Vec::new(),
-            retry: RetrySchedule::default(),
-            give_up_on: Vec::new(),
-            timeout: Duration::from_secs(15),
-            rate: None,
-            concurrency: 1,
-            log_only_errors: false,
             revision: 1,
+            ..Webhook::default()
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What is looked for: the signing secrets (their text with and without prefix, in the URL-safe alphabet,
 //! percent-encoded, with JSON's escaped slashes, in hexadecimal, and as raw bytes) and the values of the webhook's
-//! own headers, which are write-only (for `Bearer x` and `Basic x` also what stands behind the scheme, and the
+//! own headers and authorization, which are write-only (for `Bearer x` and `Basic x` also what stands behind the scheme, and the
 //! password inside). What matches the first 32 bytes is masked as far as it matches: half a secret is masked too,
 //! and no secret, however it is made, makes the search slow. An echo in any other transformation is not found: nothing can be done about an endpoint that means to leak
 //! what it was given.
@@ -15,7 +15,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use hookstream_types::Secret;
 use zeroize::Zeroizing;
 
-use crate::config::Webhook;
+use crate::config::{Credentials, Webhook};
 use crate::signing::SECRET_PREFIX;
 
 /// What stands where a secret stood.
@@ -60,15 +60,21 @@ impl Redactor {
     pub fn new(webhook: &Webhook) -> Self {
         let mut patterns = Vec::new();
         for secret in &webhook.secrets {
-            push_secret(&mut patterns, secret);
+            push_secret(&mut patterns, &secret.key());
+            push_text(&mut patterns, secret.text.expose());
         }
         for (_, value) in &webhook.headers {
             push_header_value(&mut patterns, value);
         }
+        let mut own_headers: Vec<_> =
+            webhook.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        own_headers.extend(webhook.secret_header.clone());
+        if let Some(authorization) = &webhook.authorization {
+            own_headers.extend(push_credentials(&mut patterns, &authorization.credentials));
+        }
         patterns.retain(|pattern| pattern.len() >= MIN_ECHO_BYTES);
         patterns.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
         patterns.dedup();
-        let own_headers = webhook.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
         Self { own_headers, matcher: Matcher::new(patterns) }
     }
 
@@ -189,15 +195,41 @@ fn push_secret(patterns: &mut Vec<Zeroizing<Vec<u8>>>, secret: &Secret) {
     patterns.push(Zeroizing::new(bytes.to_vec()));
 }
 
-fn push_header_value(patterns: &mut Vec<Zeroizing<Vec<u8>>>, value: &str) {
-    let mut push = |text: &str| {
-        patterns.push(Zeroizing::new(text.as_bytes().to_vec()));
-        patterns.push(Zeroizing::new(percent_encoded(text).into_bytes()));
-        // As a JSON string has it, with and without escaped slashes.
-        let json = text.replace('\\', "\\\\").replace('"', "\\\"");
-        patterns.push(Zeroizing::new(json.replace('/', "\\/").into_bytes()));
-        patterns.push(Zeroizing::new(json.into_bytes()));
+/// A text as it is, in base64, percent-encoded, and as a JSON string has it, with and without escaped slashes.
+fn push_text(patterns: &mut Vec<Zeroizing<Vec<u8>>>, text: &str) {
+    let mut push = |text: String| patterns.push(Zeroizing::new(text.into_bytes()));
+    push(text.to_owned());
+    push(STANDARD_NO_PAD.encode(text));
+    push(URL_SAFE_NO_PAD.encode(text));
+    push(percent_encoded(text));
+    let json = text.replace('\\', "\\\\").replace('"', "\\\"");
+    push(json.replace('/', "\\/"));
+    push(json);
+}
+
+/// Returns the name of the header that carries the credentials, if that is not to be shown.
+fn push_credentials(patterns: &mut Vec<Zeroizing<Vec<u8>>>, credentials: &Credentials) -> Option<String> {
+    let name = match credentials {
+        Credentials::Header { secret: false, .. } => return None,
+        Credentials::Header { name, value, secret: true } => {
+            push_header_value(patterns, value.expose());
+            name.to_ascii_lowercase()
+        }
+        Credentials::Basic { user, password } => {
+            push_text(patterns, password.expose());
+            push_text(patterns, &Zeroizing::new(format!("{user}:{}", password.expose())));
+            "authorization".to_owned()
+        }
+        Credentials::Bearer { token: secret } | Credentials::Oauth2 { client_secret: secret, .. } => {
+            push_text(patterns, secret.expose());
+            "authorization".to_owned()
+        }
     };
+    Some(name)
+}
+
+fn push_header_value(patterns: &mut Vec<Zeroizing<Vec<u8>>>, value: &str) {
+    let mut push = |text: &str| push_text(patterns, text);
     let value = value.trim();
     push(value);
     let Some((scheme, credentials)) = value.split_once(' ') else { return };
@@ -231,13 +263,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::WebhookSecret;
     use crate::request::tests::webhook;
     use crate::signing::secret_text;
 
     fn with_headers(headers: &[(&str, &str)]) -> Webhook {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         // Its base64 has both special characters and padding.
-        let secrets = vec![Secret::new((0xe0..=0xff).rev().collect())];
+        let secrets = vec![WebhookSecret::of_key(&(0xe0..=0xff).rev().collect::<Vec<_>>())];
         Webhook { headers, secrets, ..webhook() }
     }
 
@@ -260,7 +293,7 @@ mod tests {
     #[test]
     fn echoes_are_found_in_every_form() {
         let redactor = redactor();
-        let secret = &with_headers(&[]).secrets[0];
+        let secret = &with_headers(&[]).secrets[0].key();
         let whole = secret_text(secret).expose().to_owned();
         let base64 = whole.strip_prefix(SECRET_PREFIX).unwrap().to_owned();
         assert!(base64.contains('/') && base64.contains('+') && base64.ends_with('='), "{base64}");
@@ -336,7 +369,7 @@ mod tests {
         fn no_secret_survives(before in ".{0,40}", after in ".{0,40}", bytes in proptest::collection::vec(any::<u8>(), 24..65)) {
             let secret = Secret::new(bytes);
             let text = secret_text(&secret);
-            let redactor = Redactor::new(&Webhook { secrets: vec![secret], ..webhook() });
+            let redactor = Redactor::new(&Webhook { secrets: vec![WebhookSecret::of_key(secret.expose())], ..webhook() });
             let shown = redactor.text(&format!("{before}{}{after}", text.expose())).into_owned();
             prop_assert!(!shown.contains(text.expose().trim_end_matches('=').strip_prefix(SECRET_PREFIX).unwrap()));
         }
@@ -346,7 +379,7 @@ mod tests {
         fn no_cut_leaks(at in 0usize..60) {
             let secret = Secret::new((100..132).collect());
             let text = format!("0123456789{}", secret_text(&secret).expose());
-            let redactor = Redactor::new(&Webhook { secrets: vec![secret], ..webhook() });
+            let redactor = Redactor::new(&Webhook { secrets: vec![WebhookSecret::of_key(secret.expose())], ..webhook() });
             let cut = &text.as_bytes()[..at.min(text.len() - 1)];
             let shown = redactor.body(cut, true).into_owned();
             prop_assert!(shown.len() <= 10 + 3, "{}", String::from_utf8_lossy(&shown));

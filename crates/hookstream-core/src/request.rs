@@ -9,8 +9,12 @@
 //! - anything else: `{"type":…,"timestamp":…,"datacontenttype":…,"data_base64":"…"}`, the names of the CloudEvents
 //!   JSON format.
 //!
+//! A webhook may ask for another payload: which profile had which event ([`Payload::Profile`]).
+//!
 //! GET and DELETE have no body; what is signed is then the empty body. Headers go out in a fixed order: signature
-//! profile, user agent, content type, the webhook's own.
+//! profile, user agent, content type, authorization, the secret's header, the webhook's own.
+
+mod profile;
 
 use std::sync::Arc;
 
@@ -18,12 +22,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hookstream_types::UnixMillis;
+use zeroize::Zeroizing;
 
-use crate::config::Webhook;
+use crate::config::{Credentials, Payload, Webhook, is_within};
 use crate::event::EventAttributes;
 use crate::exchange::{Method, Request};
 use crate::job::Job;
-use crate::signing::{Profile, SigningKey};
+use crate::signing::SigningKey;
 
 /// Longest name of a webhook's own header.
 pub const MAX_HEADER_NAME_BYTES: usize = 256;
@@ -42,6 +47,12 @@ pub enum Unsendable {
         #[source]
         source: BadHeader,
     },
+    #[error(
+        "the webhook's authorization is for endpoints below `{endpoint}`, not for this one; change the URL or the authorization"
+    )]
+    Elsewhere { endpoint: String },
+    #[error("the webhook wants {what}, which this version can't send yet")]
+    NotYet { what: &'static str },
 }
 
 /// Why a webhook may not have a header.
@@ -113,15 +124,15 @@ pub fn check_header(name: &str, value: &str) -> Result<(), BadHeader> {
 
 /// A webhook made ready for many requests: its headers checked and its signing keys set up once.
 ///
-/// Made anew when the webhook's revision changes.
+/// Made anew when the webhook changes.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     webhook: Arc<Webhook>,
-    profile: Profile,
-    keys: Vec<SigningKey>,
+    /// The newest first, each with the time until when it counts.
+    keys: Vec<(SigningKey, Option<UnixMillis>)>,
     url: Arc<str>,
     /// Of the signature profile.
-    names: [Arc<str>; 3],
+    names: Vec<Arc<str>>,
     /// What is the same for all requests, in sending order.
     fixed: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -130,25 +141,36 @@ impl Prepared {
     /// # Errors
     /// [`Unsendable`] if no request can be made for this webhook.
     pub fn new(webhook: Arc<Webhook>, user_agent: &str) -> Result<Self, Unsendable> {
-        if webhook.secrets.is_empty() {
-            return Err(Unsendable::NoSecret);
+        let newest = webhook.secrets.first().ok_or(Unsendable::NoSecret)?;
+        if matches!(webhook.payload, Payload::Template { .. }) {
+            return Err(Unsendable::NotYet { what: "a template" });
         }
-        for (name, value) in &webhook.headers {
-            check_header(name, value).map_err(|source| Unsendable::Header {
-                name: name.escape_default().take(MAX_HEADER_NAME_BYTES).collect(),
-                source,
-            })?;
-        }
-        let keys = webhook.secrets.iter().map(SigningKey::new).collect();
-        let profile = Profile::default();
         let mut fixed = vec![(Arc::from("user-agent"), Arc::from(user_agent))];
         if has_body(webhook.method) {
             fixed.push((Arc::from("content-type"), Arc::from(webhook.content_type.as_str())));
         }
-        let own = |(name, value): &(String, String)| (Arc::from(name.as_str()), Arc::from(value.as_str()));
-        fixed.extend(webhook.headers.iter().map(own));
-        let (names, url) = (profile.names().map(Arc::from), Arc::from(webhook.url.as_str()));
-        Ok(Self { webhook, profile, keys, url, names, fixed })
+        let mut own = |name: &str, value: &str| {
+            check_header(name, value).map_err(|source| Unsendable::Header {
+                name: name.escape_default().take(MAX_HEADER_NAME_BYTES).collect(),
+                source,
+            })?;
+            fixed.push((Arc::from(name.to_ascii_lowercase()), Arc::from(value)));
+            Ok(())
+        };
+        if let Some((name, value)) = authorization_header(&webhook)? {
+            own(&name, &value)?;
+        }
+        if let Some(name) = &webhook.secret_header {
+            own(name, newest.text.expose())?;
+        }
+        for (name, value) in &webhook.headers {
+            own(name, value)?;
+        }
+        let keys =
+            webhook.secrets.iter().map(|secret| (SigningKey::new(&secret.key()), secret.until)).collect();
+        let names = webhook.signature.names().into_iter().map(Arc::from).collect();
+        let url = Arc::from(webhook.url.as_str());
+        Ok(Self { webhook, keys, url, names, fixed })
     }
 
     #[must_use]
@@ -159,20 +181,72 @@ impl Prepared {
     /// The request for `job`, signed for the time `now`.
     #[must_use]
     pub fn request(&self, job: &Job, now: UnixMillis) -> Request {
-        let webhook = &*self.webhook;
-        let body = if has_body(webhook.method) {
-            Bytes::from(envelope(&job.event, &job.data))
-        } else {
-            Bytes::new()
+        let body = match &self.webhook.payload {
+            _ if !has_body(self.webhook.method) => Bytes::new(),
+            Payload::Profile => Bytes::from(profile::body(&job.event, &job.data)),
+            // Templates are refused above.
+            Payload::Event | Payload::Template { .. } => Bytes::from(envelope(&job.event, &job.data)),
         };
-        let id = job.state.delivery.to_string();
-        let signature = self.profile.values(&self.keys, &id, now.0.div_euclid(1000), &body);
+        self.signed(&job.state.delivery.to_string(), body, now)
+    }
+
+    /// A request with this body and `webhook-id`, signed for the time `now`.
+    #[must_use]
+    pub fn signed(&self, id: &str, body: Bytes, now: UnixMillis) -> Request {
+        let webhook = &*self.webhook;
+        let counting = self.keys.iter().filter(|(_, until)| until.is_none_or(|until| now < until));
+        let keys = counting.map(|(key, _)| key);
+        let signature = webhook.signature.values(keys, id, now.0.div_euclid(1000), &body);
         let mut headers = Vec::with_capacity(signature.len() + self.fixed.len());
-        headers.extend(self.names.iter().cloned().zip(signature.map(Arc::from)));
+        headers.extend(self.names.iter().cloned().zip(signature.into_iter().map(Arc::from)));
         headers.extend_from_slice(&self.fixed);
         let url = Arc::clone(&self.url);
         Request { method: webhook.method, url, headers, body, deadline: webhook.timeout }
     }
+
+    /// The request that asks whether an endpoint is there and willing.
+    #[must_use]
+    pub fn ping(&self, id: &str, now: UnixMillis) -> Request {
+        let time = timestamp(now);
+        let body = match &self.webhook.payload {
+            _ if !has_body(self.webhook.method) => Bytes::new(),
+            Payload::Profile => Bytes::from(profile::ping(&time, id)),
+            Payload::Event | Payload::Template { .. } => {
+                let webhook = self.webhook.id;
+                Bytes::from(format!(
+                    r#"{{"type":"{PING_TYPE}","timestamp":"{time}","data":{{"webhook":"{webhook}"}}}}"#
+                ))
+            }
+        };
+        self.signed(id, body, now)
+    }
+}
+
+/// Event type of pings.
+pub const PING_TYPE: &str = "hookstream.ping";
+
+/// RFC 3339, UTC, to the second.
+fn timestamp(at: UnixMillis) -> String {
+    let seconds = jiff::Timestamp::from_second(at.0.div_euclid(1000)).unwrap_or_default();
+    seconds.to_string()
+}
+
+/// The header that an authorization adds.
+fn authorization_header(webhook: &Webhook) -> Result<Option<(String, Zeroizing<String>)>, Unsendable> {
+    let Some(authorization) = &webhook.authorization else { return Ok(None) };
+    if !is_within(&webhook.url, &authorization.endpoint) {
+        return Err(Unsendable::Elsewhere { endpoint: authorization.endpoint.clone() });
+    }
+    let standard = |value| ("authorization".to_owned(), value);
+    Ok(Some(match &authorization.credentials {
+        Credentials::Header { name, value, .. } => (name.clone(), Zeroizing::new(value.expose().to_owned())),
+        Credentials::Basic { user, password } => {
+            let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+            standard(Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes()))))
+        }
+        Credentials::Bearer { token } => standard(Zeroizing::new(format!("Bearer {}", token.expose()))),
+        Credentials::Oauth2 { .. } => return Err(Unsendable::NotYet { what: "an OAuth2 token" }),
+    }))
 }
 
 fn has_body(method: Method) -> bool {

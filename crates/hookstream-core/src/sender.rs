@@ -455,10 +455,13 @@ enum Ineligible {
 }
 
 /// Whether a webhook's jobs may be sent (design §3, states).
-fn eligibility(view: &View, id: WebhookId) -> Result<&Arc<Webhook>, Ineligible> {
-    let webhook = view.webhook(id).ok_or(Ineligible::Skip(SkipReason::Deleted))?;
+fn eligibility<'a>(view: &'a View, job: &Job) -> Result<&'a Arc<Webhook>, Ineligible> {
+    let webhook = view.webhook(job.state.webhook).ok_or(Ineligible::Skip(SkipReason::Deleted))?;
     match webhook.state {
-        WebhookState::Published => Ok(webhook),
+        WebhookState::Published => match view.missing_scope(webhook, &job.event.event_type) {
+            None => Ok(webhook),
+            Some(_) => Err(Ineligible::Skip(SkipReason::ScopeLost)),
+        },
         WebhookState::Paused => Err(Ineligible::Hold),
         WebhookState::Draft | WebhookState::Unpublished => Err(Ineligible::Skip(SkipReason::Unpublished)),
         WebhookState::Disabled => Err(Ineligible::Skip(SkipReason::Disabled)),

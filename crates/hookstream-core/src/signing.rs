@@ -1,6 +1,6 @@
 //! Signatures that let a receiver know who sent a request, and that nobody changed it.
 //!
-//! One profile: [Standard Webhooks](https://www.standardwebhooks.com/) `v1`, HMAC-SHA256 over
+//! The usual [`Profile`]: [Standard Webhooks](https://www.standardwebhooks.com/) `v1`, HMAC-SHA256 over
 //! `id.timestamp.body`, sent in `webhook-signature` as `v1,<base64>`. Several secrets, while one of them is being
 //! rotated out, give several signatures separated by a space. The body is signed as the bytes that are sent, so
 //! a receiver must verify before it parses.
@@ -10,6 +10,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hookstream_types::{Secret, UnixMillis};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
@@ -58,32 +59,58 @@ pub fn secret_text(secret: &Secret) -> hookstream_types::SecretString {
 }
 
 /// How requests are signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Every profile sends `webhook-id` and `webhook-timestamp`, so that a receiver can drop duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Profile {
-    /// Standard Webhooks `v1`.
+    /// Standard Webhooks `v1`, with every secret that counts.
     #[default]
-    StandardV1,
+    Standard,
+    /// HMAC-SHA256 of the body alone, in lower-case hexadecimal, with the newest secret.
+    HmacSha256Hex {
+        /// Lower case.
+        header: String,
+    },
+    /// Not signed: the receiver trusts the secret's header or an authorization.
+    None,
 }
 
 impl Profile {
-    /// The headers that carry id, time and signature, in sending order; names are lower case.
+    /// Names of the headers that carry id, time and signature, in sending order; lower case.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = vec!["webhook-id", "webhook-timestamp"];
+        match self {
+            Self::Standard => names.push("webhook-signature"),
+            Self::HmacSha256Hex { header } => names.push(header),
+            Self::None => {}
+        }
+        names
+    }
+
+    /// The values of these headers, in the same order. The keys are those that count, the newest first.
     ///
     /// The signature is empty without a key: callers don't send unsigned requests.
     #[must_use]
-    pub fn values(self, keys: &[SigningKey], id: &str, timestamp_secs: i64, body: &[u8]) -> [String; 3] {
+    pub fn values<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a SigningKey>,
+        id: &str,
+        timestamp_secs: i64,
+        body: &[u8],
+    ) -> Vec<String> {
+        let mut values = Vec::with_capacity(3);
+        values.extend([id.to_owned(), timestamp_secs.to_string()]);
         match self {
-            Self::StandardV1 => {
-                [id.to_owned(), timestamp_secs.to_string(), sign_all(keys, id, timestamp_secs, body)]
+            Self::Standard => values.push(sign_all(keys, id, timestamp_secs, body)),
+            Self::HmacSha256Hex { .. } => {
+                let mut keys = keys;
+                values.push(keys.next().map(|key| key.body_hex(body)).unwrap_or_default());
             }
+            Self::None => {}
         }
-    }
-
-    /// The names of these headers, in the same order.
-    #[must_use]
-    pub fn names(self) -> [&'static str; 3] {
-        match self {
-            Self::StandardV1 => ["webhook-id", "webhook-timestamp", "webhook-signature"],
-        }
+        values
     }
 }
 
@@ -112,21 +139,32 @@ impl SigningKey {
         mac.update(body);
         mac.finalize().into_bytes().into()
     }
+
+    fn body_hex(&self, body: &[u8]) -> String {
+        let mut mac = self.0.clone();
+        mac.update(body);
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// The signature with one secret: `v1,<base64>`.
 #[must_use]
 pub fn sign_v1(secret: &Secret, id: &str, timestamp_secs: i64, body: &[u8]) -> String {
-    sign_all(&[SigningKey::new(secret)], id, timestamp_secs, body)
+    sign_all([&SigningKey::new(secret)].into_iter(), id, timestamp_secs, body)
 }
 
 /// The signatures with all keys, in their order, separated by a space.
 #[must_use]
-pub fn sign_all(keys: &[SigningKey], id: &str, timestamp_secs: i64, body: &[u8]) -> String {
+pub fn sign_all<'a>(
+    keys: impl Iterator<Item = &'a SigningKey>,
+    id: &str,
+    timestamp_secs: i64,
+    body: &[u8],
+) -> String {
     /// `v1,`, 32 bytes in base64, and the space.
     const SIGNATURE_CHARS: usize = 3 + 44 + 1;
     let timestamp = timestamp_secs.to_string();
-    let mut out = String::with_capacity(keys.len() * SIGNATURE_CHARS);
+    let mut out = String::with_capacity(SIGNATURE_CHARS);
     for key in keys {
         if !out.is_empty() {
             out.push(' ');
@@ -240,6 +278,23 @@ mod tests {
         assert_eq!(check(&format!("v1a,AAAA v1,AAAA {SIGNATURE}"), BODY, 0), Ok(()));
     }
 
+    /// The vector of the profile platform, whose printed body lacks a comma.
+    #[test]
+    fn the_body_alone_in_hexadecimal() {
+        let body = concat!(
+            "{\n  \"eventTime\": \"18.03.2024T09:56:17Z\"\n  \"profileType\": \"TRAVELLER\",\n  \"event\": \"UPDATE\",\n",
+            "  \"uuid\": \"25b46ba4-0e9e-4baa-83bd-ac21a50ef998\",\n  \"company\": {\n",
+            "    \"uuid\": \"34f277f5-2618-4c9e-aa08-affa9f02dfaa\"\n  }\n}"
+        );
+        let profile = Profile::HmacSha256Hex { header: "x-signature".to_owned() };
+        let keys = [SigningKey::new(&Secret::new(b"S3cret!".to_vec()))];
+        let values = profile.values(keys.iter(), ID, TIME, body.as_bytes());
+        assert_eq!(profile.names()[2], "x-signature");
+        assert_eq!(values[2], "bd5c6ea7cbf75262ec0f835213f213b345dd9645624945622555475592def94f");
+        assert_eq!(Profile::None.names(), ["webhook-id", "webhook-timestamp"]);
+        assert_eq!(Profile::None.values(keys.iter(), ID, TIME, b""), [ID, "1614265330"]);
+    }
+
     #[test]
     fn timestamps_are_digits() {
         let secret = parse_secret(SECRET).unwrap();
@@ -256,7 +311,7 @@ mod tests {
     fn each_secret_signs_while_one_is_rotated_out() {
         let (new, old) = (Secret::new(vec![1; 32]), parse_secret(SECRET).unwrap());
         let keys = [SigningKey::new(&new), SigningKey::new(&old)];
-        let both = sign_all(&keys, ID, TIME, BODY);
+        let both = sign_all(keys.iter(), ID, TIME, BODY);
         assert_eq!(both, format!("{} {SIGNATURE}", sign_v1(&new, ID, TIME, BODY)));
         assert_eq!(check(&both, BODY, 0), Ok(()));
     }

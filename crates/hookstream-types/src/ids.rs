@@ -52,6 +52,18 @@ uuid_id! {
     WebhookId
 }
 uuid_id! {
+    /// An app: what owns webhooks, and is granted scopes.
+    AppId
+}
+uuid_id! {
+    /// What a webhook's requests are authorized with, shared by webhooks.
+    AuthorizationId
+}
+uuid_id! {
+    /// A client of the API: its OAuth2 `client_id`.
+    ClientId
+}
+uuid_id! {
     /// One assignment of one partition to one process; a fresh one each time.
     OwnerId
 }

@@ -10,10 +10,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hookstream_core::config::{Account, EventType, Meta, Source, WebhookState};
+use hookstream_core::config::{Account, App, EventType, Meta, Payload, Source, WebhookState};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_types::{AccountUid, UnixMillis, WebhookId};
+use hookstream_core::signing::Profile;
+use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, UnixMillis, WebhookId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -58,6 +59,9 @@ pub enum Key {
     Source(String),
     /// By name.
     EventType(String),
+    App(AppId),
+    Authorization(AuthorizationId),
+    Client(ClientId),
     Webhook(WebhookId),
 }
 
@@ -73,6 +77,9 @@ impl Key {
             Self::Account(_) => "account",
             Self::Source(_) => "source",
             Self::EventType(_) => "event-type",
+            Self::App(_) => "app",
+            Self::Authorization(_) => "authorization",
+            Self::Client(_) => "client",
             Self::Webhook(_) => "webhook",
         }
     }
@@ -91,6 +98,9 @@ impl fmt::Display for Key {
             Self::Cluster => write!(f, "{kind}/{CLUSTER_ID}"),
             Self::Account(uid) => write!(f, "{kind}/{uid}"),
             Self::Source(name) | Self::EventType(name) => write!(f, "{kind}/{name}"),
+            Self::App(id) => write!(f, "{kind}/{id}"),
+            Self::Authorization(id) => write!(f, "{kind}/{id}"),
+            Self::Client(id) => write!(f, "{kind}/{id}"),
             Self::Webhook(id) => write!(f, "{kind}/{id}"),
         }
     }
@@ -116,6 +126,9 @@ impl FromStr for Key {
             "account" => Ok(Self::Account(AccountUid(uuid()?))),
             "source" => Ok(Self::Source(id.to_owned())),
             "event-type" => Ok(Self::EventType(id.to_owned())),
+            "app" => Ok(Self::App(AppId(uuid()?))),
+            "authorization" => Ok(Self::Authorization(AuthorizationId(uuid()?))),
+            "client" => Ok(Self::Client(ClientId(uuid()?))),
             "webhook" => Ok(Self::Webhook(WebhookId(uuid()?))),
             _ => Err(ConfigError::UnknownKind { kind: shortened(kind) }),
         }
@@ -158,6 +171,101 @@ pub struct AccountRecord {
     pub data_key: Sealed,
 }
 
+/// A webhook's secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSecret {
+    /// The text that a receiver has.
+    #[serde(flatten)]
+    pub text: Sealed,
+    /// It is being rotated out, and counts until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMillis>,
+}
+
+/// What requests are authorized with. The fields are those of [`hookstream_core::config::Authorization`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorizationRecord {
+    pub id: AuthorizationId,
+    pub account: AccountUid,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    pub endpoint: String,
+    pub credentials: SealedCredentials,
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// Credentials, with their secret parts sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SealedCredentials {
+    Header {
+        name: String,
+        value: Sealed,
+        /// Its value is shown nowhere.
+        secret: bool,
+    },
+    Basic {
+        user: String,
+        password: Sealed,
+    },
+    Bearer {
+        token: Sealed,
+    },
+    Oauth2 {
+        token_url: String,
+        client_id: String,
+        client_secret: Sealed,
+        scopes: Vec<String>,
+    },
+}
+
+impl SealedCredentials {
+    /// The one part that is sealed.
+    #[must_use]
+    pub fn sealed(&self) -> &Sealed {
+        match self {
+            Self::Header { value, .. } => value,
+            Self::Basic { password, .. } => password,
+            Self::Bearer { token } => token,
+            Self::Oauth2 { client_secret, .. } => client_secret,
+        }
+    }
+}
+
+/// A client of the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRecord {
+    pub id: ClientId,
+    pub name: String,
+    /// None: it sees all accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountUid>,
+    /// It sees this app's webhooks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_type: Option<String>,
+    /// As they are asked for; sorted.
+    pub scopes: Vec<String>,
+    /// The newest first.
+    pub secrets: Vec<HashedSecret>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    #[serde(flatten)]
+    pub meta: Meta,
+}
+
+/// A client's secret, of which only a hash is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HashedSecret {
+    pub hash: String,
+    /// It is being rotated out, and counts until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMillis>,
+}
+
 /// A header of a webhook's requests. Values are sealed whatever the name: people put tokens into any of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedHeader {
@@ -172,6 +280,10 @@ pub struct WebhookRecord {
     pub id: WebhookId,
     pub account: AccountUid,
     pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
     pub state: WebhookState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_reason: Option<String>,
@@ -181,9 +293,17 @@ pub struct WebhookRecord {
     pub url: String,
     pub method: Method,
     pub content_type: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub payload: Payload,
     #[serde(default)]
     pub headers: Vec<SealedHeader>,
-    pub secrets: Vec<Sealed>,
+    pub secrets: Vec<SealedSecret>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub signature: Profile,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_header: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<AuthorizationId>,
     /// Milliseconds.
     pub retry: RetrySchedule,
     #[serde(default)]
@@ -198,6 +318,10 @@ pub struct WebhookRecord {
     pub meta: Meta,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A resource as it stands in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
@@ -205,6 +329,9 @@ pub enum Record {
     Account(AccountRecord),
     Source(Source),
     EventType(EventType),
+    App(App),
+    Authorization(AuthorizationRecord),
+    Client(ClientRecord),
     Webhook(WebhookRecord),
 }
 
@@ -216,7 +343,38 @@ impl Record {
             Self::Account(record) => Key::Account(record.account.uid),
             Self::Source(source) => Key::Source(source.name.clone()),
             Self::EventType(event_type) => Key::EventType(event_type.name.clone()),
+            Self::App(app) => Key::App(app.id),
+            Self::Authorization(authorization) => Key::Authorization(authorization.id),
+            Self::Client(client) => Key::Client(client.id),
             Self::Webhook(webhook) => Key::Webhook(webhook.id),
+        }
+    }
+
+    /// What it carries besides; the cluster's record has none.
+    #[must_use]
+    pub fn meta(&self) -> Option<&Meta> {
+        match self {
+            Self::Cluster(_) => None,
+            Self::Account(record) => Some(&record.account.meta),
+            Self::Source(source) => Some(&source.meta),
+            Self::EventType(event_type) => Some(&event_type.meta),
+            Self::App(app) => Some(&app.meta),
+            Self::Authorization(authorization) => Some(&authorization.meta),
+            Self::Client(client) => Some(&client.meta),
+            Self::Webhook(webhook) => Some(&webhook.meta),
+        }
+    }
+
+    /// Whose it is, if it is an account's.
+    #[must_use]
+    pub fn account(&self) -> Option<AccountUid> {
+        match self {
+            Self::Cluster(_) | Self::Source(_) | Self::EventType(_) => None,
+            Self::Account(record) => Some(record.account.uid),
+            Self::App(app) => Some(app.account),
+            Self::Authorization(authorization) => Some(authorization.account),
+            Self::Client(client) => client.account,
+            Self::Webhook(webhook) => Some(webhook.account),
         }
     }
 
@@ -228,6 +386,9 @@ impl Record {
             Self::Account(body) => versioned(body),
             Self::Source(body) => versioned(body),
             Self::EventType(body) => versioned(body),
+            Self::App(body) => versioned(body),
+            Self::Authorization(body) => versioned(body),
+            Self::Client(body) => versioned(body),
             Self::Webhook(body) => versioned(body),
         }
     }
@@ -244,6 +405,9 @@ impl Record {
             Key::Account(_) => Self::Account(parse(value, &at)?),
             Key::Source(_) => Self::Source(parse(value, &at)?),
             Key::EventType(_) => Self::EventType(parse(value, &at)?),
+            Key::App(_) => Self::App(parse(value, &at)?),
+            Key::Authorization(_) => Self::Authorization(parse(value, &at)?),
+            Key::Client(_) => Self::Client(parse(value, &at)?),
             Key::Webhook(_) => Self::Webhook(parse(value, &at)?),
         };
         if record.key() != *key {

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 
+use hookstream_core::config::WebhookState;
+
 use super::*;
 use crate::change::{Author, Undo, plan};
-use crate::manifest::Reference;
+use crate::manifest::render::{self, Form};
+use crate::manifest::{AuthorizationDocument, FromJson as _, Reference, WebhookDocument};
 use crate::testing::{self, counter};
 
 const FILE: &str = r#"
@@ -40,13 +43,99 @@ fn apply(state: &mut State, text: &str, prune: bool) -> Plan {
         bytes[0] = seed;
     };
     let planned = diff(state, &manifest(text), options(prune), &mut fill).unwrap();
-    let author = Author { actor: "ann", now: UnixMillis(5) };
-    for record in plan(state, &planned.changes, author, &mut fill, &mut Undo::new()).unwrap() {
+    execute(state, &planned, &mut fill);
+    planned
+}
+
+fn execute(state: &mut State, planned: &Plan, fill: Fill<'_>) {
+    let author = Author { actor: "ann", now: UnixMillis(5), request: None };
+    for record in plan(state, &planned.changes, author, fill, &mut Undo::new()).unwrap() {
         // Through the bytes, as it would come from the log.
         let value = record.record.as_ref().map(hookstream_wire::config::Record::encode);
         state.apply(state.offset(), Some(record.key.to_string().as_bytes()), value.as_deref());
     }
-    planned
+}
+
+/// Everything that a file can say.
+const FULL: &str = r#"
+accounts: [{name: acme, verification: none}]
+sources:
+  - {name: shop, topics: [orders], format: {type: cloudevents, account: tenant}, strict: true}
+  - {name: crm, topics: ["^crm\\..*$"], format: {type: json, mapping: {type: {constant: a.b}, id: /id}}}
+event_types:
+  - name: order.created
+    description: An order
+    schema: {type: object, required: [id]}
+    sample: {id: 1, tags: [a, null, 1.5]}
+    scopes: [Orders, Customer fields]
+    deprecated: true
+  - {name: order.check, delivery: sync}
+apps: [{account: acme, name: calendar, description: x, scopes: [Orders, Customer fields]}]
+authorizations:
+  - {account: acme, name: public, endpoint: "https://a.example", header: {name: X-Key, value: open, visibility: public}}
+  - {account: acme, name: header, endpoint: "https://a.example/in", header: {name: X-Key, value: s3cr3t}}
+  - {account: acme, name: basic, endpoint: "https://a.example", basic: {user: ann, password: pw}}
+  - {account: acme, name: bearer, endpoint: "https://a.example", bearer: {token: t0ken}}
+  - account: acme
+    name: oauth
+    endpoint: https://a.example
+    oauth2: {token_url: "https://id.example/token", client_id: c, client_secret: cs, scopes: [a, b]}
+webhooks:
+  - account: acme
+    name: all
+    description: Everything
+    app: calendar
+    state: paused
+    source: shop
+    entities: [order, customer]
+    event_types: [created, deleted]
+    url: https://a.example/in/hook
+    method: PUT
+    content_type: text/plain
+    payload: profile
+    headers: {X-A: b, X-B: c}
+    secret: S3cret!
+    signature: {hmac_sha256_hex: X-Signature}
+    secret_header: X-Secret
+    authorization: header
+    retry: [0s, 5s]
+    give_up_on: [404]
+    timeout: 1500ms
+    rate: 0.3
+    concurrency: 3
+    log_only_errors: true
+  - {account: acme, name: template, state: draft, event_types: ["*"], url: "https://b.example", payload: {template: "[EventId]"}, signature: none, secret: x}
+"#;
+
+#[test]
+fn what_is_exported_and_applied_again_changes_nothing() {
+    let mut state = testing::state();
+    apply(&mut state, FULL, false);
+    assert_eq!(state.view().webhooks.len(), 2);
+    assert_eq!(state.problems().collect::<Vec<_>>(), []);
+    let exported = render::export(&state);
+    let text = serde_norway::to_string(&exported).unwrap();
+    for secret in ["s3cr3t", "t0ken", "S3cret!", "X-B: c"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+    for prune in [false, true] {
+        let planned = apply(&mut state, &text, prune);
+        assert!(planned.is_empty(), "{}{text}", planned.render());
+    }
+    // As JSON of the API too: each resource can be read from what shows it.
+    for record in state.webhooks() {
+        let shown = render::webhook(&state, record, Form::Api);
+        let document =
+            WebhookDocument::from_json(&shown).unwrap_or_else(|problems| panic!("{problems:?}: {shown}"));
+        let spec = Names::new(&state).resolve_webhook(&document, Some(record)).unwrap();
+        assert_eq!(compare::webhook(&state, record, &spec), []);
+    }
+    for record in state.authorizations() {
+        let shown = render::authorization(&state, record, Form::Api);
+        let document = AuthorizationDocument::from_json(&shown).unwrap();
+        let spec = Names::new(&state).resolve_authorization(&document).unwrap();
+        assert_eq!(compare::authorization(&state, record, &spec), []);
+    }
 }
 
 #[test]
@@ -56,7 +145,7 @@ fn the_same_file_again_changes_nothing() {
     assert_eq!(first.counts(), (6, 0, 0, 0), "two accounts, a source, an event type, two webhooks");
     assert_eq!(first.generated.len(), 1);
     assert_eq!(first.generated[0].0, "default/two");
-    assert_eq!(crate::checks::secret(first.generated[0].1.expose()).unwrap().expose().len(), 32);
+    assert_eq!(crate::checks::secret(first.generated[0].1.expose(), false), Ok(()));
     for prune in [false, true] {
         let again = apply(&mut state, FILE, prune);
         assert!(again.is_empty(), "{}", again.render());
@@ -80,7 +169,7 @@ fn a_change_is_shown_field_by_field_and_secrets_are_not() {
     assert_eq!(
         plan.render(),
         "~ source shop\n    topics: orders -> orders, refunds\n~ webhook acme/one\n    \
-         url: https://example.com/one -> https://example.com/1\n    rate: 0.333333/s -> 5.000000/s\n    \
+         rate: 0.3333333333333333 -> 5.0\n    url: https://example.com/one -> https://example.com/1\n    \
          headers: … -> changed\n    secret: … -> changed\n0 to create, 2 to update, 0 to delete, 4 unchanged\n"
     );
     assert!(apply(&mut state, &changed, false).is_empty());
@@ -109,7 +198,7 @@ fn a_state_that_others_set_stays_unless_the_file_names_one() {
         url: webhook.url.clone(),
         reason: "410".into(),
     };
-    let author = Author { actor: "fan-out", now: UnixMillis(6) };
+    let author = Author { actor: "fan-out", now: UnixMillis(6), request: None };
     plan(&mut state, &[disable], author, &mut counter(), &mut Undo::new()).unwrap();
     assert!(apply(&mut state, FILE, false).is_empty());
     apply(&mut state, &FILE.replace("name: one", "name: one\n    concurrency: 3"), false);
@@ -138,7 +227,12 @@ fn retry_schedules_are_shown_as_written() {
     let file = manifest(
         "webhooks: [{name: a, event_types: [a], url: 'https://a.example', retry: [0s, 250ms, 5s, 2m, 24h]}]",
     );
-    assert_eq!(retry_text(&file.webhooks.unwrap()[0].retry), "0s, 250ms, 5s, 2m, 24h");
+    let mut state = testing::state();
+    let planned = diff(&state, &file, options(false), &mut counter()).unwrap();
+    execute(&mut state, &planned, &mut counter());
+    let record = state.webhooks().next().unwrap();
+    let shown = render::webhook(&state, record, Form::File);
+    assert_eq!(shown["retry"], serde_json::json!(["0s", "250ms", "5s", "2m", "24h"]));
 }
 
 proptest! {

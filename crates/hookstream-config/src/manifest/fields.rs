@@ -1,20 +1,46 @@
-//! Reading a YAML document field by field, noting every problem with its place.
+//! Reading a document field by field, noting every problem with its place.
+//!
+//! Names of fields may be written `event_types` or `eventTypes`: files have the first, JSON the second.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hookstream_types::UnixMillis;
 use serde_norway::Value;
 
 use super::ManifestProblem;
 
+/// What resources show besides what can be set: passed over in documents that come back.
+const SHOWN: &[&str] = &[
+    "id",
+    "uid",
+    "uuid",
+    "revision",
+    "createdAt",
+    "updatedAt",
+    "actor",
+    "disabledReason",
+    "missingScopes",
+    "entity",
+    "action",
+];
+
 /// The problems found so far.
 #[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<ManifestProblem>>);
+pub(super) struct Problems {
+    found: RefCell<Vec<ManifestProblem>>,
+    /// Of a document of the API's.
+    is_json: bool,
+}
 
 impl Problems {
+    pub(super) fn of_json() -> Self {
+        Self { is_json: true, ..Self::default() }
+    }
+
     pub(super) fn into_inner(self) -> Vec<ManifestProblem> {
-        self.0.into_inner()
+        self.found.into_inner()
     }
 }
 
@@ -34,7 +60,7 @@ impl<'a> Node<'a> {
     /// Notes a problem here.
     pub(super) fn problem<T>(&self, message: &str) -> Option<T> {
         let problem = ManifestProblem { place: self.place.clone(), message: message.to_owned() };
-        self.problems.0.borrow_mut().push(problem);
+        self.problems.found.borrow_mut().push(problem);
         None
     }
 
@@ -53,7 +79,8 @@ impl<'a> Node<'a> {
         };
         for key in map.keys() {
             match key.as_str() {
-                Some(key) if fields.contains(&key) => {}
+                Some(key) if self.problems.is_json && SHOWN.contains(&key) => {}
+                Some(key) if fields.iter().any(|field| *field == key || camel(field) == key) => {}
                 Some(key) => {
                     self.field_place(key)
                         .problem::<()>(&format!("is not known here; known are {}", listed(fields)));
@@ -72,12 +99,35 @@ impl<'a> Node<'a> {
 
     /// A field that is there and not null.
     pub(super) fn get(&self, field: &str) -> Option<Self> {
-        let value = self.value.get(field).filter(|value| !value.is_null())?;
-        Some(Self { value, ..self.field_place(field) })
+        let (name, value) = match self.value.get(field) {
+            Some(value) => (field.to_owned(), value),
+            None => {
+                let camel = camel(field);
+                let value = self.value.get(&camel)?;
+                (camel, value)
+            }
+        };
+        Some(Self { value, ..self.field_place(&name) }).filter(|node| !node.value.is_null())
+    }
+
+    /// Whether it is `{sensitiveValuePresent: true}`, as secrets are shown: the value that is there stays.
+    pub(super) fn is_kept(&self) -> bool {
+        self.get("sensitive_value_present").is_some_and(|node| node.value.as_bool() == Some(true))
+    }
+
+    /// Any JSON.
+    pub(super) fn json(&self) -> Option<serde_json::Value> {
+        match serde_norway::from_value(self.value.clone()) {
+            Ok(value) => Some(value),
+            Err(_) => self.problem("must be what JSON can say: maps with text keys, no tags"),
+        }
     }
 
     pub(super) fn required(&self, field: &str) -> Option<Self> {
-        self.get(field).or_else(|| self.field_place(field).problem("is missing"))
+        self.get(field).or_else(|| {
+            let name = if self.problems.is_json { camel(field) } else { field.to_owned() };
+            self.field_place(&name).problem("is missing")
+        })
     }
 
     /// The outer none: a problem was found; the inner: the field is not there.
@@ -107,14 +157,23 @@ impl<'a> Node<'a> {
         self.value.as_f64()
     }
 
-    /// One of these words.
+    /// One of these words, in any case.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
-        let found =
-            choices.iter().find(|(word, _)| Some(*word) == self.value.as_str()).map(|(_, choice)| *choice);
+        let found = choices
+            .iter()
+            .find(|(word, _)| self.value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(word)));
+        let found = found.map(|(_, choice)| *choice);
         found.or_else(|| {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
             self.problem(&format!("must be one of {}", listed(&words)))
         })
+    }
+
+    /// RFC 3339.
+    pub(super) fn time(&self) -> Option<UnixMillis> {
+        let parsed = self.value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let parsed = parsed.map(|time| UnixMillis(time.as_millisecond()));
+        parsed.or_else(|| self.problem("must be a time such as `2026-01-31T12:00:00Z`"))
     }
 
     /// `250ms`, `5s`, `2m`, `1h`, `3d`; or a bare 0.
@@ -185,6 +244,18 @@ impl<'a> Node<'a> {
         let place = if self.place.is_empty() { field.to_owned() } else { format!("{}.{field}", self.place) };
         Self { place, ..*self }
     }
+}
+
+/// `event_types` as `eventTypes`.
+pub(super) fn camel(snake: &str) -> String {
+    let mut parts = snake.split('_');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut chars = part.chars();
+        out.extend(chars.next().map(|first| first.to_ascii_uppercase()));
+        out.push_str(chars.as_str());
+    }
+    out
 }
 
 fn listed(words: &[&str]) -> String {

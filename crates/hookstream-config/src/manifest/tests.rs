@@ -61,10 +61,16 @@ webhooks:
         _ => Err("unexpected".to_owned()),
     };
     let manifest = Manifest::parse(text, &resolve).unwrap();
-    assert_eq!(manifest.accounts.unwrap(), ["acme", "globex"]);
+    assert_eq!(
+        manifest.accounts.unwrap().into_iter().map(|account| account.name).collect::<Vec<_>>(),
+        ["acme", "globex"]
+    );
     let webhook = &manifest.webhooks.unwrap()[0];
     let headers = [("authorization", "Bearer t"), ("x-a", "b")];
-    assert_eq!(webhook.headers, headers.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(
+        webhook.headers,
+        headers.map(|(name, value)| (name.to_owned(), Some(SecretString::new(value.to_owned()))))
+    );
     assert_eq!(webhook.secrets.as_ref().unwrap().len(), 2);
     assert_eq!(webhook.rate, Some(0.5));
     assert_eq!(webhook.state, Some(WebhookState::Paused));

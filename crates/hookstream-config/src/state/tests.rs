@@ -12,10 +12,11 @@ fn uid() -> AccountUid {
 /// An account with one webhook, as records.
 fn records() -> Vec<PlannedRecord> {
     let mut state = testing::state();
-    let account = Change::PutAccount { uid: uid(), name: "acme".into(), expected: Expected::Absent };
+    let account =
+        Change::PutAccount { uid: uid(), account: testing::account("acme"), expected: Expected::Absent };
     let webhook = Box::new(testing::webhook(uid()));
     let webhook = Change::PutWebhook { id: webhook_id(1), webhook, expected: Expected::Absent };
-    let author = Author { actor: "ann", now: UnixMillis(1) };
+    let author = Author { actor: "ann", now: UnixMillis(1), request: None };
     plan(&mut state, &[account, webhook], author, &mut counter(), &mut Undo::new()).unwrap()
 }
 
@@ -41,7 +42,9 @@ fn a_view_has_what_was_put_in() {
     assert_eq!(view.offset, Offset(2));
     assert_eq!(webhook.state, WebhookState::Published);
     assert_eq!(Some(&webhook.secrets), spec.secrets.as_ref());
-    assert_eq!(webhook.headers, spec.headers);
+    let headers = webhook.headers.iter().cloned();
+    let headers: Vec<_> = headers.map(|(name, value)| (name, Some(SecretString::new(value)))).collect();
+    assert_eq!(headers, spec.headers);
     assert_eq!(view.accounts["acme"].uid, uid());
     assert_eq!(state.problems().count(), 0);
     assert_eq!(state.webhook_by_name(uid(), "orders").unwrap().id, webhook_id(1));
@@ -101,7 +104,7 @@ fn keys_rotate_while_webhooks_stay() {
     for (offset, record) in (0..).zip(&records) {
         apply(&mut both, offset, record);
     }
-    let author = Author { actor: "ann", now: UnixMillis(2) };
+    let author = Author { actor: "ann", now: UnixMillis(2), request: None };
     let rewrap = [Change::RewrapAccount { uid: uid() }];
     records.extend(plan(&mut both, &rewrap, author, &mut counter(), &mut Undo::new()).unwrap());
     assert_eq!(plan(&mut both, &rewrap, author, &mut counter(), &mut Undo::new()).unwrap(), []);

@@ -113,7 +113,7 @@ impl Ledger for Fake {
                 log.claimant += 1;
                 let mut state = testing::state();
                 let mut undo = Undo::new();
-                let author = Author { actor: "rival", now: UnixMillis(0) };
+                let author = Author { actor: "rival", now: UnixMillis(0), request: None };
                 let planned = plan(&mut state, &[add(name)], author, &mut counter(), &mut undo).unwrap();
                 log.records.push(new_record(&planned[0], WriteId(Uuid::from_u128(999))));
                 Err(Fault::Fenced)
@@ -152,17 +152,21 @@ impl Surroundings for Around {
 }
 
 fn add(name: &str) -> Change {
-    let event_type = EventTypeSpec { name: name.to_owned(), description: None };
+    let event_type = EventTypeSpec { name: name.to_owned(), ..EventTypeSpec::default() };
     Change::PutEventType { event_type, expected: Expected::Absent }
 }
 
 fn change(name: &str, revision: u64) -> Change {
-    let event_type = EventTypeSpec { name: name.to_owned(), description: Some("changed".into()) };
+    let event_type = EventTypeSpec {
+        name: name.to_owned(),
+        description: Some("changed".into()),
+        ..EventTypeSpec::default()
+    };
     Change::PutEventType { event_type, expected: Expected::Revision(revision) }
 }
 
 fn write(id: u128, changes: Vec<Change>) -> Write {
-    Write { id: WriteId(Uuid::from_u128(id)), actor: "ann".into(), changes }
+    Write { id: WriteId(Uuid::from_u128(id)), actor: "ann".into(), request: None, changes }
 }
 
 fn machine(fake: &Fake) -> Machine<Fake> {
@@ -275,8 +279,8 @@ fn references_and_names_are_checked() {
     let fake = Fake::new(&[]);
     let mut machine = machine(&fake);
     let uid = AccountUid(Uuid::from_u128(1));
-    let account = Change::PutAccount { uid, name: "acme".into(), expected: Expected::Absent };
-    let webhook = |id, change: &dyn Fn(&mut crate::WebhookSpec)| {
+    let account = Change::PutAccount { uid, account: testing::account("acme"), expected: Expected::Absent };
+    let webhook = |id, change: &dyn Fn(&mut crate::change::WebhookSpec)| {
         let mut spec = testing::webhook(uid);
         change(&mut spec);
         Change::PutWebhook {
@@ -292,7 +296,7 @@ fn references_and_names_are_checked() {
     ));
     run(vec![account, webhook(1, &|_| {})]).unwrap();
     assert!(matches!(run(vec![webhook(2, &|_| {})]), Err(WriteError::Refused(Refused::NameTaken { .. }))));
-    let named = |spec: &mut crate::WebhookSpec| spec.name = "other".into();
+    let named = |spec: &mut crate::change::WebhookSpec| spec.name = "other".into();
     let without_secret = webhook(2, &|spec| {
         named(spec);
         spec.secrets = None;
@@ -305,7 +309,7 @@ fn references_and_names_are_checked() {
     assert!(matches!(run(vec![of_source]), Err(WriteError::Refused(Refused::BrokenReference { .. }))));
     let again = Change::PutAccount {
         uid: AccountUid(Uuid::from_u128(2)),
-        name: "acme".into(),
+        account: testing::account("acme"),
         expected: Expected::Absent,
     };
     assert!(matches!(run(vec![again]), Err(WriteError::Refused(Refused::NameTaken { .. }))));
@@ -323,7 +327,7 @@ fn a_webhook_is_disabled_only_as_it_was_tried() {
     let mut machine = machine(&fake);
     let uid = AccountUid(Uuid::from_u128(1));
     let id = testing::webhook_id(1);
-    let account = Change::PutAccount { uid, name: "acme".into(), expected: Expected::Absent };
+    let account = Change::PutAccount { uid, account: testing::account("acme"), expected: Expected::Absent };
     let webhook =
         Change::PutWebhook { id, webhook: Box::new(testing::webhook(uid)), expected: Expected::Absent };
     let disable =

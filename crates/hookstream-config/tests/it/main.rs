@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_config::change::Expected;
-use hookstream_config::{Change, ConfigWriter, EventTypeSpec, Follower, Keyring, Refused, WriteError, apply};
+use hookstream_config::{
+    Change, ConfigWriter, Follower, Keyring, Refused, WriteError, apply, change::EventTypeSpec,
+};
 use hookstream_log::KafkaSettings;
 use hookstream_log::admin::{Admin, Cleanup, TopicSpec};
 use hookstream_types::{SecretString, UnixMillis};
@@ -42,7 +44,11 @@ async fn namespace(what: &str) -> (String, String) {
 }
 
 fn put(revision: Option<u64>, text: &str) -> Change {
-    let event_type = EventTypeSpec { name: "contested".into(), description: Some(text.to_owned()) };
+    let event_type = EventTypeSpec {
+        name: "contested".into(),
+        description: Some(text.to_owned()),
+        ..EventTypeSpec::default()
+    };
     Change::PutEventType { event_type, expected: revision.map_or(Expected::Absent, Expected::Revision) }
 }
 

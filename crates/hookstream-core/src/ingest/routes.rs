@@ -120,6 +120,7 @@ mod tests {
                 created_at: UnixMillis(0),
                 updated_at: UnixMillis(0),
                 actor: "test".into(),
+                request: None,
             },
         })
     }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{Account, DebeziumMapping, EventType, Mapping, Meta, Pick};
+use crate::config::{Account, DebeziumMapping, DeliveryMode, EventType, Mapping, Meta, Pick, Verification};
 
 const ACME: AccountUid = AccountUid(Uuid::from_u128(1));
 const DEFAULT: AccountUid = AccountUid(Uuid::from_u128(2));
@@ -17,16 +17,34 @@ const DEFAULT: AccountUid = AccountUid(Uuid::from_u128(2));
 const PRODUCED_AT: UnixMillis = UnixMillis(1_767_323_045_000);
 
 fn meta() -> Meta {
-    Meta { revision: 1, created_at: UnixMillis(0), updated_at: UnixMillis(0), actor: "test".into() }
+    Meta {
+        revision: 1,
+        created_at: UnixMillis(0),
+        updated_at: UnixMillis(0),
+        actor: "test".into(),
+        request: None,
+    }
 }
 
 fn view() -> View {
     let accounts = [("acme", ACME), ("default", DEFAULT)];
-    let accounts = accounts
-        .into_iter()
-        .map(|(name, uid)| (name.to_owned(), Arc::new(Account { uid, name: name.into(), meta: meta() })));
+    let accounts = accounts.into_iter().map(|(name, uid)| {
+        (
+            name.to_owned(),
+            Arc::new(Account { uid, name: name.into(), verification: Verification::Ping, meta: meta() }),
+        )
+    });
     let name = "order.paid".to_owned();
-    let event_type = EventType { name: name.clone(), description: None, meta: meta() };
+    let event_type = EventType {
+        name: name.clone(),
+        description: None,
+        schema: None,
+        sample: None,
+        scopes: Vec::new(),
+        delivery: DeliveryMode::Async,
+        deprecated: false,
+        meta: meta(),
+    };
     View::new(
         Offset(9),
         accounts.collect(),

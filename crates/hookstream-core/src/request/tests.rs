@@ -1,13 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_types::{AccountUid, DeliveryId, EventId, Generation, Offset, Secret, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, DeliveryId, EventId, Generation, Offset, UnixMillis, WebhookId};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, WebhookState};
+use crate::config::{WebhookSecret, WebhookState};
 use crate::job::JobState;
-use crate::schedule::RetrySchedule;
 use crate::signing;
 
 pub(crate) fn webhook() -> Webhook {
@@ -16,21 +15,12 @@ pub(crate) fn webhook() -> Webhook {
         account: AccountUid(Uuid::from_u128(2)),
         name: "orders".to_owned(),
         state: WebhookState::Published,
-        disabled_reason: None,
-        source: None,
         event_types: vec!["*".to_owned()],
         url: "https://example.com/hook?token=t".to_owned(),
-        method: Method::Post,
-        content_type: "application/json".to_owned(),
         headers: vec![("authorization".to_owned(), "Bearer s3cr3t-token".to_owned())],
-        secrets: vec![Secret::new((1..=32).collect())],
-        retry: RetrySchedule::default(),
-        give_up_on: Vec::new(),
-        timeout: DEFAULT_TIMEOUT,
-        rate: None,
-        concurrency: DEFAULT_CONCURRENCY,
-        log_only_errors: false,
+        secrets: vec![WebhookSecret::of_key(&(1..=32).collect::<Vec<_>>())],
         revision: 1,
+        ..Webhook::default()
     }
 }
 
@@ -74,7 +64,7 @@ fn the_default_request() {
     assert_eq!(request.body, body.as_slice());
     assert_eq!(request.deadline, Duration::from_secs(15));
     let id = "00000000-0000-0000-0000-000000000004";
-    let signature = signing::sign_v1(&webhook().secrets[0], id, 1_795_356_000, body);
+    let signature = signing::sign_v1(&webhook().secrets[0].key(), id, 1_795_356_000, body);
     let headers: Vec<_> = request.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
     assert_eq!(
         headers,
@@ -119,7 +109,8 @@ fn get_and_delete_have_no_body() {
         let request = build(&Webhook { method, ..webhook() }, &job(None, b"{}"), NOW, "x").unwrap();
         assert!(request.body.is_empty());
         assert!(request.headers.iter().all(|(name, _)| &**name != "content-type"));
-        let signature = signing::sign_v1(&webhook().secrets[0], &request.headers[0].1, 1_795_356_000, b"");
+        let signature =
+            signing::sign_v1(&webhook().secrets[0].key(), &request.headers[0].1, 1_795_356_000, b"");
         assert_eq!(*request.headers[2].1, *signature);
     }
 }

@@ -181,7 +181,7 @@ impl Owner {
             lane.pop();
             return true;
         };
-        match eligibility(view, id) {
+        match eligibility(view, &held.job) {
             Ok(webhook) => {
                 let share = self.accounts.entry(held.job.event.account).or_default();
                 if share.requests >= limit {

@@ -17,27 +17,7 @@ const NOW: UnixMillis = UnixMillis(1_795_356_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn webhook() -> Webhook {
-    Webhook {
-        id: WebhookId(Uuid::nil()),
-        account: AccountUid(Uuid::nil()),
-        name: String::new(),
-        state: WebhookState::Published,
-        disabled_reason: None,
-        source: None,
-        event_types: Vec::new(),
-        url: String::new(),
-        method: Method::Post,
-        content_type: "application/json".to_owned(),
-        headers: Vec::new(),
-        secrets: Vec::new(),
-        retry: RetrySchedule::default(),
-        give_up_on: Vec::new(),
-        timeout: DEFAULT_TIMEOUT,
-        rate: None,
-        concurrency: DEFAULT_CONCURRENCY,
-        log_only_errors: false,
-        revision: 1,
-    }
+    Webhook { state: WebhookState::Published, revision: 1, ..Webhook::default() }
 }
 
 #[tokio::test]

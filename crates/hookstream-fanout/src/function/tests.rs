@@ -26,21 +26,10 @@ fn webhook(id: u128) -> Arc<Webhook> {
         account: ACME,
         name: format!("w{id}"),
         state: WebhookState::Published,
-        disabled_reason: None,
-        source: None,
         event_types: vec!["order.*".into()],
         url: "https://example.com/".into(),
-        method: Method::default(),
-        content_type: "application/json".into(),
-        headers: Vec::new(),
-        secrets: Vec::new(),
-        retry: RetrySchedule::default(),
-        give_up_on: Vec::new(),
-        timeout: Duration::from_secs(15),
-        rate: None,
-        concurrency: 1,
-        log_only_errors: false,
         revision: 1,
+        ..Webhook::default()
     })
 }
 

@@ -16,7 +16,13 @@ const IN: Input = Input(3);
 const BATCH: &str = "application/cloudevents-batch+json";
 
 fn meta() -> Meta {
-    Meta { revision: 1, created_at: UnixMillis(0), updated_at: UnixMillis(0), actor: "test".into() }
+    Meta {
+        revision: 1,
+        created_at: UnixMillis(0),
+        updated_at: UnixMillis(0),
+        actor: "test".into(),
+        request: None,
+    }
 }
 
 fn view(topics: &[&str]) -> Arc<View> {
@@ -24,7 +30,8 @@ fn view(topics: &[&str]) -> Arc<View> {
 }
 
 fn view_at(offset: Offset, topics: &[&str], more: &[Account]) -> Arc<View> {
-    let account = Account { uid: ACME, name: "default".into(), meta: meta() };
+    let account =
+        Account { uid: ACME, name: "default".into(), verification: Verification::Ping, meta: meta() };
     let source = Source {
         name: "shop".into(),
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
@@ -175,7 +182,12 @@ fn an_unknown_account_is_rejected_by_a_view_that_is_as_new_as_the_record() {
     test.config_end.learn(question, Offset(8));
     test.step();
     assert!(test.pipe.log().drain().is_empty());
-    let account = Account { uid: AccountUid(Uuid::from_u128(2)), name: "new".into(), meta: meta() };
+    let account = Account {
+        uid: AccountUid(Uuid::from_u128(2)),
+        name: "new".into(),
+        verification: Verification::Ping,
+        meta: meta(),
+    };
     let newer = view_at(Offset(8), &["orders"], &[account]);
     test.pipe.function().set_view(&newer);
     test.step();

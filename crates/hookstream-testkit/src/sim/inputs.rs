@@ -144,26 +144,27 @@ pub(super) fn webhook(rng: &mut Rng, n: usize, calm: bool) -> Webhook {
         account: uid(n % ACCOUNTS.len()),
         name: format!("webhook-{n}"),
         state: WebhookState::Published,
-        disabled_reason: None,
         source: rng.percent(10).then(|| "orders".to_owned()),
         event_types: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
         url: format!("http://127.0.0.1:9/{n}"),
-        method: Method::Post,
-        content_type: "application/json".to_owned(),
-        headers: Vec::new(),
-        secrets: vec![Secret::new(vec![7; 24])],
+        secrets: vec![WebhookSecret::of_key(&[7; 24])],
         retry: RetrySchedule::new([0, 1, 2, 5, 6, 9, 20, 20, 20, 30].map(Duration::from_secs)),
-        give_up_on: Vec::new(),
         timeout: Duration::from_secs(5),
         rate: (!calm && rng.percent(30)).then(|| rng.between(1, 5) as f64),
         concurrency: u32::try_from(rng.between(1, 8)).expect("small"),
-        log_only_errors: false,
         revision: 1,
+        ..Webhook::default()
     }
 }
 
 fn meta() -> Meta {
-    Meta { revision: 1, created_at: UnixMillis(0), updated_at: UnixMillis(0), actor: "simulation".to_owned() }
+    Meta {
+        revision: 1,
+        created_at: UnixMillis(0),
+        updated_at: UnixMillis(0),
+        actor: "simulation".to_owned(),
+        request: None,
+    }
 }
 
 fn mapping(id: Option<Pick>, account: Pick, data: Option<&str>) -> Format {
@@ -199,7 +200,10 @@ pub(super) fn view_of(webhooks: &[Arc<Webhook>], version: usize) -> View {
     let known = if version < ACME_SINCE { 1 } else { ACCOUNTS.len() };
     let accounts = (0..known).map(|n| {
         let name = ACCOUNTS[n].0.to_owned();
-        (name.clone(), Arc::new(Account { uid: uid(n), name, meta: meta() }))
+        (
+            name.clone(),
+            Arc::new(Account { uid: uid(n), name, verification: Verification::Ping, meta: meta() }),
+        )
     });
     let webhooks = webhooks[..=version].iter().map(|webhook| (webhook.id, Arc::clone(webhook))).collect();
     let offset = Offset(i64::try_from(version + 1).expect("few"));

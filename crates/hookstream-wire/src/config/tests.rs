@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use hookstream_core::config::{Format, Mapping, Pick};
+use hookstream_core::config::{DeliveryMode, Format, Mapping, Pick, Verification};
 use proptest::prelude::*;
 
 use super::*;
@@ -11,6 +11,7 @@ fn meta() -> Meta {
         created_at: UnixMillis(1_700_000_000_000),
         updated_at: UnixMillis(1_700_000_000_500),
         actor: "ann".into(),
+        request: None,
     }
 }
 
@@ -23,6 +24,8 @@ fn webhook() -> WebhookRecord {
         id: WebhookId(Uuid::from_u128(7)),
         account: AccountUid(Uuid::from_u128(5)),
         name: "orders".into(),
+        description: None,
+        app: None,
         state: WebhookState::Published,
         disabled_reason: None,
         source: Some("shop".into()),
@@ -30,8 +33,12 @@ fn webhook() -> WebhookRecord {
         url: "https://example.com/hook".into(),
         method: Method::Post,
         content_type: "application/json".into(),
+        payload: Payload::Event,
         headers: vec![SealedHeader { name: "authorization".into(), value: sealed(1) }],
-        secrets: vec![sealed(2)],
+        secrets: vec![SealedSecret { text: sealed(2), until: None }],
+        signature: Profile::Standard,
+        secret_header: None,
+        authorization: None,
         retry: RetrySchedule::new([Duration::ZERO, Duration::from_secs(5)]),
         give_up_on: vec![404],
         timeout_ms: 15_000,
@@ -66,11 +73,16 @@ fn golden_cluster() {
 
 #[test]
 fn golden_account() {
-    let account = Account { uid: AccountUid(Uuid::from_u128(5)), name: "acme".into(), meta: meta() };
+    let account = Account {
+        uid: AccountUid(Uuid::from_u128(5)),
+        name: "acme".into(),
+        verification: Verification::Ping,
+        meta: meta(),
+    };
     check(
         &Record::Account(AccountRecord { account, data_key: sealed(9) }),
         "account/00000000-0000-0000-0000-000000000005",
-        r#"{"v":1,"uid":"00000000-0000-0000-0000-000000000005","name":"acme","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann","data_key":{"key":"0badcafe","nonce":"CQkJ","ciphertext":"CQkJCQkJ"}}"#,
+        r#"{"v":1,"uid":"00000000-0000-0000-0000-000000000005","name":"acme","verification":"ping","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann","data_key":{"key":"0badcafe","nonce":"CQkJ","ciphertext":"CQkJCQkJ"}}"#,
     );
 }
 
@@ -96,11 +108,67 @@ fn golden_source_and_event_type() {
         "source/shop",
         r#"{"v":1,"name":"shop","topics":["orders"],"format":{"type":"json","mapping":{"type":{"constant":"order.created"},"account":{"pointer":"/tenant"}}},"strict":true,"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
-    let event_type = EventType { name: "order.created".into(), description: None, meta: meta() };
+    let event_type = EventType {
+        name: "order.created".into(),
+        description: None,
+        schema: None,
+        sample: None,
+        scopes: Vec::new(),
+        delivery: DeliveryMode::Async,
+        deprecated: false,
+        meta: meta(),
+    };
     check(
         &Record::EventType(event_type),
         "event-type/order.created",
-        r#"{"v":1,"name":"order.created","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+        r#"{"v":1,"name":"order.created","delivery":"async","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+}
+
+#[test]
+fn golden_app_authorization_and_client() {
+    let app = App {
+        id: AppId(Uuid::from_u128(1)),
+        account: AccountUid(Uuid::from_u128(5)),
+        name: "calendar".into(),
+        description: None,
+        scopes: vec!["Customers".into()],
+        meta: meta(),
+    };
+    check(
+        &Record::App(app),
+        "app/00000000-0000-0000-0000-000000000001",
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000001","account":"00000000-0000-0000-0000-000000000005","name":"calendar","scopes":["Customers"],"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+    let authorization = AuthorizationRecord {
+        id: AuthorizationId(Uuid::from_u128(2)),
+        account: AccountUid(Uuid::from_u128(5)),
+        name: "crm".into(),
+        description: None,
+        endpoint: "https://crm.example".into(),
+        credentials: SealedCredentials::Header { name: "x-key".into(), value: sealed(1), secret: true },
+        meta: meta(),
+    };
+    check(
+        &Record::Authorization(authorization),
+        "authorization/00000000-0000-0000-0000-000000000002",
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000002","account":"00000000-0000-0000-0000-000000000005","name":"crm","endpoint":"https://crm.example","credentials":{"type":"header","name":"x-key","value":{"key":"0badcafe","nonce":"AQEB","ciphertext":"AQEBAQEB"},"secret":true},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+    let client = ClientRecord {
+        id: ClientId(Uuid::from_u128(3)),
+        name: "agency".into(),
+        account: Some(AccountUid(Uuid::from_u128(5))),
+        app: None,
+        access_type: Some("Agency Manager".into()),
+        scopes: vec!["webhooks:read".into()],
+        secrets: vec![HashedSecret { hash: "h".into(), until: None }],
+        disabled: false,
+        meta: meta(),
+    };
+    check(
+        &Record::Client(client),
+        "client/00000000-0000-0000-0000-000000000003",
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000003","name":"agency","account":"00000000-0000-0000-0000-000000000005","access_type":"Agency Manager","scopes":["webhooks:read"],"secrets":[{"hash":"h"}],"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
 }
 
@@ -150,9 +218,9 @@ prop_compose! {
         let value = Sealed { key: "k".into(), nonce, ciphertext };
         WebhookRecord {
             id: WebhookId(Uuid::from_u128(id)), account: AccountUid(Uuid::from_u128(account)), name, event_types: types,
-            headers: vec![SealedHeader { name: "x".into(), value: value.clone() }], secrets: vec![value], rate, timeout_ms,
+            headers: vec![SealedHeader { name: "x".into(), value: value.clone() }], secrets: vec![SealedSecret { text: value, until: Some(UnixMillis(at)) }], rate, timeout_ms,
             concurrency, retry: RetrySchedule::new(delays.into_iter().map(Duration::from_millis)), disabled_reason: reason,
-            meta: Meta { revision, created_at: UnixMillis(at), updated_at: UnixMillis(at), actor: "a".into() },
+            meta: Meta { revision, created_at: UnixMillis(at), updated_at: UnixMillis(at), actor: "a".into(), request: None },
             ..webhook()
         }
     }

@@ -1,0 +1,292 @@
+//! Reading webhooks.
+
+use std::time::Duration;
+
+use hookstream_core::config::{DEFAULT_CONTENT_TYPE, Payload, WebhookSecret, WebhookState};
+use hookstream_core::exchange::Method;
+use hookstream_core::schedule::RetrySchedule;
+use hookstream_core::signing::Profile;
+use hookstream_types::SecretString;
+
+use super::fields::Node;
+use super::resources::account_of;
+use super::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, MAX_LIST, Reference, Resolve, WebhookDocument};
+use crate::checks;
+
+/// Longest request deadline: a drain waits for it.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// Attempts of a schedule.
+const MAX_ATTEMPTS: usize = 50;
+/// From the first attempt to the last.
+const MAX_SCHEDULE: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_RATE: f64 = 100_000.0;
+const MAX_CONCURRENCY: u64 = 1_000;
+const MAX_SECRETS: usize = 5;
+const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
+/// Headers of a webhook's own.
+const MAX_HEADERS: usize = 50;
+
+const FIELDS: &[&str] = &[
+    "account",
+    "name",
+    "description",
+    "app",
+    "state",
+    "source",
+    "entities",
+    "event_types",
+    "url",
+    "method",
+    "content_type",
+    "payload",
+    "headers",
+    "secret",
+    "secrets",
+    "signature",
+    "secret_header",
+    "authorization",
+    "retry",
+    "give_up_on",
+    "timeout",
+    "rate",
+    "concurrency",
+    "log_only_errors",
+];
+
+pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocument> {
+    node.only(FIELDS)?;
+    // Each field is read whether or not an earlier one is wrong, so that all problems come at once.
+    let account = account_of(node);
+    let name = node.required("name").and_then(|node| node.text(checks::name));
+    let description = node.optional("description", |node| node.text(checks::description));
+    let app = node.optional("app", |node| node.text(checks::name));
+    let state = node.optional("state", |node| {
+        node.choice(&[
+            ("draft", WebhookState::Draft),
+            ("published", WebhookState::Published),
+            ("unpublished", WebhookState::Unpublished),
+            ("paused", WebhookState::Paused),
+            ("disabled", WebhookState::Disabled),
+        ])
+    });
+    let source = node.optional("source", |node| node.text(checks::identifier));
+    let event_types = read_event_types(node);
+    let url = node.required("url").and_then(|node| node.text(checks::url));
+    let method = node.optional("method", |node| {
+        let methods = [Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Get];
+        node.choice(&methods.map(|method| (method.as_str(), method)))
+    });
+    let content_type = node.optional("content_type", |node| node.text(checks::content_type));
+    let payload = node.optional("payload", read_payload);
+    let headers = node.optional("headers", |node| read_headers(node, resolve));
+    let signature = node.optional("signature", read_signature);
+    let secret_header =
+        node.optional("secret_header", |node| node.text(checks::header_name).map(|n| n.to_ascii_lowercase()));
+    // Only Standard Webhooks says what a secret looks like.
+    let free = !matches!(signature, Some(None | Some(Profile::Standard)));
+    let secrets = read_secrets(node, free, resolve);
+    let authorization = node.optional("authorization", |node| node.text(checks::name));
+    let retry = node.optional("retry", read_retry);
+    let give_up_on = node.optional("give_up_on", |node| {
+        node.list(0, MAX_LIST, |node| {
+            let status = node.integer(300, 599)?;
+            u16::try_from(status).ok()
+        })
+    });
+    let timeout = node.optional("timeout", |node| {
+        let timeout = node.duration()?;
+        if (MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout) {
+            return Some(timeout);
+        }
+        node.problem("must be between 100ms and 30s")
+    });
+    let rate = node.optional("rate", read_rate);
+    let concurrency = node.optional("concurrency", |node| {
+        let number = node.integer(1, MAX_CONCURRENCY)?;
+        u32::try_from(number).ok()
+    });
+    let log_only_errors = node.optional("log_only_errors", Node::boolean);
+    Some(WebhookDocument {
+        account: account?,
+        name: name?,
+        description: description?,
+        app: app?,
+        state: state?,
+        source: source?,
+        event_types: event_types?,
+        url: url?,
+        method: method?.unwrap_or_default(),
+        content_type: content_type?.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned()),
+        payload: payload?.unwrap_or_default(),
+        headers: headers?.unwrap_or_default(),
+        secrets: secrets?,
+        signature: signature?.unwrap_or_default(),
+        secret_header: secret_header?,
+        authorization: authorization?,
+        retry: retry?.unwrap_or_default(),
+        give_up_on: give_up_on?.unwrap_or_default(),
+        timeout: timeout?.unwrap_or(DEFAULT_TIMEOUT),
+        rate: rate?,
+        concurrency: concurrency?.unwrap_or(DEFAULT_CONCURRENCY),
+        log_only_errors: log_only_errors?.unwrap_or_default(),
+    })
+}
+
+/// `event_types` are patterns; where `entities` are given, they are actions, for each of the entities.
+fn read_event_types(node: &Node<'_>) -> Option<Vec<String>> {
+    let Some(entities) = node.get("entities") else {
+        return node
+            .required("event_types")
+            .and_then(|node| node.texts(1, MAX_LIST, checks::event_type_pattern));
+    };
+    let entities = entities.texts(1, MAX_LIST, checks::identifier);
+    let check = |action: &str| if action == "*" { Ok(()) } else { checks::identifier(action) };
+    let actions = node.required("event_types").and_then(|node| node.texts(1, MAX_LIST, check));
+    let (entities, actions) = (entities?, actions?);
+    if entities.len() * actions.len() > MAX_LIST {
+        return node.problem(&format!("has more than {MAX_LIST} pairs of an entity and an action"));
+    }
+    let of_entity =
+        |entity: &String| actions.iter().map(|action| format!("{entity}.{action}")).collect::<Vec<_>>();
+    Some(entities.iter().flat_map(of_entity).collect())
+}
+
+/// `event`, `profile`, or `{template: TEXT}`.
+fn read_payload(node: &Node<'_>) -> Option<Payload> {
+    if node.is_text() {
+        return node.choice(&[("event", 0), ("profile", 1)]).map(|choice| match choice {
+            0 => Payload::Event,
+            _ => Payload::Profile,
+        });
+    }
+    node.only(&["template"])?;
+    let template = node.required("template")?.text(|text| {
+        let fits = text.len() <= MAX_TEMPLATE_BYTES;
+        if fits { Ok(()) } else { Err(format!("must have at most {MAX_TEMPLATE_BYTES} bytes")) }
+    })?;
+    Some(Payload::Template { text: template })
+}
+
+/// `standard`, `none`, or `{hmac_sha256_hex: HEADER}`.
+fn read_signature(node: &Node<'_>) -> Option<Profile> {
+    if node.is_text() {
+        return node
+            .choice(&[("standard", true), ("none", false)])
+            .map(|standard| if standard { Profile::Standard } else { Profile::None });
+    }
+    node.only(&["hmac_sha256_hex"])?;
+    let header = node.required("hmac_sha256_hex")?.text(checks::header_name)?;
+    Some(Profile::HmacSha256Hex { header: header.to_ascii_lowercase() })
+}
+
+fn read_headers(node: &Node<'_>, resolve: Resolve<'_>) -> Option<Vec<(String, Option<SecretString>)>> {
+    let mut headers: Vec<(String, Option<SecretString>)> = Vec::new();
+    let mut good = true;
+    let entries = node.entries()?;
+    if entries.len() > MAX_HEADERS {
+        return node.problem(&format!("must have at most {MAX_HEADERS} entries"));
+    }
+    for (name, node) in entries {
+        if let Err(message) = checks::header_name(&name) {
+            good = node.problem::<()>(&format!("the name {message}")).is_some();
+            continue;
+        }
+        let name = name.to_ascii_lowercase();
+        if headers.iter().any(|(other, _)| *other == name) {
+            good = node.problem::<()>("must not be there twice").is_some();
+            continue;
+        }
+        if node.is_kept() {
+            headers.push((name, None));
+            continue;
+        }
+        let Some(value) = referenced(&node, resolve) else {
+            good = false;
+            continue;
+        };
+        if let Err(message) = checks::header_value(value.expose()) {
+            good = node.problem::<()>(&message).is_some();
+            continue;
+        }
+        headers.push((name, Some(value)));
+    }
+    headers.sort_by(|(one, _), (other, _)| one.cmp(other));
+    good.then_some(headers)
+}
+
+/// `secret: …` or `secrets: [newest, …]`. The outer none: a problem was found.
+fn read_secrets(node: &Node<'_>, free: bool, resolve: Resolve<'_>) -> Option<Option<Vec<WebhookSecret>>> {
+    let text = |node: &Node<'_>| {
+        let text = referenced(node, resolve)?;
+        match checks::secret(text.expose(), free) {
+            Ok(()) => Some(text),
+            Err(message) if !free => node.problem(&format!(
+                "{message}, for Standard Webhooks; another text needs `signature: none` or `hmac_sha256_hex`"
+            )),
+            Err(message) => node.problem(&message),
+        }
+    };
+    let read = |node: &Node<'_>| {
+        let Some(until) = node.get("until") else { return text(node).map(WebhookSecret::new) };
+        node.only(&["value", "until"])?;
+        let until = until.time();
+        let value = node.required("value").and_then(|node| text(&node));
+        Some(WebhookSecret { text: value?, until: Some(until?) })
+    };
+    match (node.get("secret"), node.get("secrets")) {
+        (Some(_), Some(node)) => node.problem("must not be there besides `secret`"),
+        (Some(node), None) if node.is_kept() => Some(None),
+        (Some(node), None) => text(&node).map(|text| Some(vec![WebhookSecret::new(text)])),
+        (None, Some(node)) => node.list(1, MAX_SECRETS, read).map(Some),
+        (None, None) => Some(None),
+    }
+}
+
+/// Text, `{env: NAME}` or `{file: PATH}`.
+pub(super) fn referenced(node: &Node<'_>, resolve: Resolve<'_>) -> Option<SecretString> {
+    if node.is_text() {
+        return node.text(|_| Ok(())).map(SecretString::new);
+    }
+    if !node.is_map() {
+        return node.problem("must be text (quote numbers), `{env: NAME}` or `{file: PATH}`");
+    }
+    node.only(&["env", "file"])?;
+    let resolved = match (node.get("env"), node.get("file")) {
+        (Some(env), None) => resolve(Reference::Env(&env.text(checks::name)?)),
+        (None, Some(file)) => resolve(Reference::File(&file.text(checks::name)?)),
+        _ => Err("must be text, `{env: NAME}` or `{file: PATH}`".to_owned()),
+    };
+    resolved.map_err(|message| node.problem::<()>(&message)).ok()
+}
+
+fn read_retry(node: &Node<'_>) -> Option<RetrySchedule> {
+    let schedule = RetrySchedule::new(node.list(1, MAX_ATTEMPTS, Node::duration)?);
+    if schedule.total() > MAX_SCHEDULE {
+        return node.problem("must not last longer than 30 days in all");
+    }
+    Some(schedule)
+}
+
+/// A number per second, or `100/s`, `30/m`, `500/h`.
+fn read_rate(node: &Node<'_>) -> Option<f64> {
+    let what = "must be a number of requests per second, or such as `100/s`, `30/m` or `500/h`";
+    let rate = if node.is_text() {
+        let text = node.text(|_| Ok(()))?;
+        let (number, unit) = text.split_once('/').unwrap_or((&text, "s"));
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return node.problem(what),
+        };
+        number.trim().parse::<f64>().ok().map(|number| number / seconds)
+    } else {
+        node.number()
+    };
+    match rate {
+        Some(rate) if rate.is_finite() && rate > 0.0 && rate <= MAX_RATE => Some(rate),
+        Some(_) => node.problem("must be above 0 and at most 100000 per second"),
+        None => node.problem(what),
+    }
+}
