@@ -40,6 +40,10 @@ uuid_id! {
     AccountUid
 }
 uuid_id! {
+    /// An account's app, which owns subscriptions and holds scopes.
+    AppId
+}
+uuid_id! {
     /// An accepted event, by what it is: the same input always makes the same id.
     EventId
 }

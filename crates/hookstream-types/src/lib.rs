@@ -8,7 +8,7 @@ mod time;
 
 pub use chain::Chain;
 pub use ids::{
-    AccountUid, DeliveryId, EventId, Generation, Offset, OwnerId, Partition, WebhookId, partition_for,
+    AccountUid, AppId, DeliveryId, EventId, Generation, Offset, OwnerId, Partition, WebhookId, partition_for,
 };
 pub use secret::{Secret, SecretString};
 pub use time::{Mono, Now, UnixMillis};
