@@ -57,8 +57,6 @@ pub enum Refused {
         "the client is not registered here, or is disabled, or was bound anew since the token was issued"
     )]
     Client,
-    #[error("the token is wrong")]
-    Unknown,
 }
 
 /// A token whose outside is well-formed; nothing in it is verified.
