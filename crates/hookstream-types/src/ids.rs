@@ -40,6 +40,10 @@ uuid_id! {
     AccountUid
 }
 uuid_id! {
+    /// An account's app, which owns subscriptions and holds scopes.
+    AppId
+}
+uuid_id! {
     /// An accepted event, by what it is: the same input always makes the same id.
     EventId
 }
@@ -50,10 +54,6 @@ uuid_id! {
 uuid_id! {
     /// A configured subscription of an endpoint.
     WebhookId
-}
-uuid_id! {
-    /// An app: what owns webhooks, and is granted scopes.
-    AppId
 }
 uuid_id! {
     /// What a webhook's requests are authorized with, shared by webhooks.

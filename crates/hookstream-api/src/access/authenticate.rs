@@ -1,0 +1,281 @@
+//! From `Authorization: Bearer` to a [`Principal`] (RFC 6750).
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequestParts};
+use axum::response::{IntoResponse, Response};
+use hookstream_types::{AccountUid, SecretString, UnixMillis};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::client::Clients;
+use super::compact::{Compact, Refused};
+use super::jwks::{Jwks, NoKey};
+use super::jwt::Issuer;
+use super::limits::Limited;
+use super::oauth::Clock;
+use super::principal::{Bound, Denied, Principal};
+use super::scope::{ScopeMap, Scopes};
+use super::token::AccessTokens;
+
+/// The shortest admin token: 24 random characters can't be guessed.
+const MIN_ADMIN_TOKEN_BYTES: usize = 24;
+/// When to ask again while an issuer's keys can't be had.
+const UNAVAILABLE_SECS: u64 = 30;
+
+/// Accounts by what outside issuers call them.
+pub trait Accounts: Send + Sync {
+    fn account(&self, name: &str) -> Option<AccountUid>;
+}
+
+/// The operator's own token, for the first steps and for emergencies.
+#[derive(Clone)]
+pub struct AdminToken([u8; 32]);
+
+/// An admin token that could be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the admin token has fewer than 24 characters: make one with `openssl rand -hex 32`")]
+pub struct AdminTokenTooShort;
+
+/// Says who makes a request.
+pub struct Authenticator {
+    pub tokens: AccessTokens,
+    pub clients: Arc<dyn Clients>,
+    pub accounts: Arc<dyn Accounts>,
+    /// Outside issuers, each with its keys.
+    pub issuers: Vec<(Issuer, Jwks)>,
+    pub scopes: ScopeMap,
+    pub admin: Option<AdminToken>,
+    pub clock: Clock,
+}
+
+/// Why nobody is known to make a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    #[error("this needs an access token: send `Authorization: Bearer …`")]
+    Missing,
+    #[error("there is more than one `Authorization`")]
+    Twice,
+    #[error(transparent)]
+    Token(#[from] Refused),
+    #[error("the keys of the token's issuer can't be had: try again later")]
+    Unavailable,
+}
+
+// === impl AdminToken ===
+
+impl AdminToken {
+    /// # Errors
+    /// [`AdminTokenTooShort`] if it could be guessed.
+    pub fn new(token: &SecretString) -> Result<Self, AdminTokenTooShort> {
+        if token.expose().len() < MIN_ADMIN_TOKEN_BYTES {
+            return Err(AdminTokenTooShort);
+        }
+        Ok(Self(Sha256::digest(token.expose()).into()))
+    }
+
+    /// In constant time: digests have one length, whatever the token has.
+    fn is(&self, token: &str) -> bool {
+        bool::from(self.0.ct_eq(&Sha256::digest(token)))
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(…)")
+    }
+}
+
+// === impl Authenticator ===
+
+impl Authenticator {
+    /// Who makes a request with these headers.
+    ///
+    /// # Errors
+    /// [`AuthError`] if nobody does that is known here.
+    pub async fn authenticate(&self, headers: &HeaderMap, now: UnixMillis) -> Result<Principal, AuthError> {
+        let token = bearer(headers)?;
+        if self.admin.as_ref().is_some_and(|admin| admin.is(token)) {
+            let (scopes, bound) = (Scopes::all(), Bound::Everything);
+            return Ok(Principal { client: "admin".to_owned(), scopes, bound });
+        }
+        let token = Compact::parse(token)?;
+        let principal = if AccessTokens::claims_to_be(&token) {
+            self.own(&token, now)
+        } else {
+            self.outside(&token, now).await
+        };
+        principal.inspect_err(|error| tracing::debug!(reason = %error, "a token was refused"))
+    }
+
+    /// A token that we issued is worth what its client is: one that is disabled, deleted or bound anew has no valid
+    /// tokens, and a scope that it lost is lost to them too.
+    fn own(&self, token: &Compact<'_>, now: UnixMillis) -> Result<Principal, AuthError> {
+        let grant = self.tokens.verify(token, now)?;
+        let client = self.clients.client(&grant.client).ok_or(Refused::Client)?;
+        if !client.enabled || client.bound != grant.bound {
+            return Err(Refused::Client.into());
+        }
+        let scopes = grant.scopes.within(client.granted(&self.scopes));
+        Ok(Principal { client: format!("client:{}", client.id), scopes, bound: client.bound })
+    }
+
+    async fn outside(&self, token: &Compact<'_>, now: UnixMillis) -> Result<Principal, AuthError> {
+        // Not verified yet: it says only whose keys to try.
+        let iss = token.claims.required("iss")?;
+        let (issuer, jwks) =
+            self.issuers.iter().find(|(issuer, _)| issuer.iss == iss).ok_or(Refused::Issuer)?;
+        // What no key could be for is not worth a fetch.
+        if !["EdDSA", "Ed25519", "ES256", "RS256"].contains(&token.alg.as_str()) {
+            return Err(Refused::Algorithm.into());
+        }
+        let kid = token.kid.as_deref().ok_or(Refused::UnknownKey)?;
+        let key = jwks.key(kid, now).await.map_err(|error| match error {
+            NoKey::Unknown => AuthError::Token(Refused::UnknownKey),
+            NoKey::Unavailable => AuthError::Unavailable,
+        })?;
+        let outside = issuer.verify(token, &key, &self.scopes, now)?;
+        let bound = match outside.account {
+            None => Bound::Everything,
+            Some(name) => Bound::Account(self.accounts.account(&name).ok_or(Refused::Account)?),
+        };
+        // A space is in no URL, so that no two issuers' subjects give the same.
+        let client = format!("issuer:{} {}", issuer.iss, outside.subject);
+        Ok(Principal { client, scopes: outside.scopes, bound })
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("issuers", &self.issuers).finish_non_exhaustive()
+    }
+}
+
+/// The one bearer token of a request. Another scheme counts as none: it may be a browser's habit.
+fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
+    let mut authorizations = headers.get_all(AUTHORIZATION).iter();
+    let header = authorizations.next().ok_or(AuthError::Missing)?;
+    if authorizations.next().is_some() {
+        return Err(AuthError::Twice);
+    }
+    let (scheme, token) =
+        header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(AuthError::Missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(AuthError::Missing);
+    }
+    match token.trim_matches(' ') {
+        "" => Err(AuthError::Missing),
+        token => Ok(token),
+    }
+}
+
+impl<S> FromRequestParts<S> for Principal
+where
+    S: Send + Sync,
+    Arc<Authenticator>: FromRef<S>,
+{
+    type Rejection = AuthError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let authenticator = Arc::<Authenticator>::from_ref(state);
+        let now = (authenticator.clock)().wall;
+        authenticator.authenticate(&parts.headers, now).await
+    }
+}
+
+// === impl responses ===
+
+impl AuthError {
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Missing | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::Twice => StatusCode::BAD_REQUEST,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "unauthorized",
+            Self::Twice => "invalid_request",
+            Self::Token(_) => "invalid_token",
+            Self::Unavailable => "issuer_unavailable",
+        }
+    }
+
+    /// What `WWW-Authenticate` says; without a token no error is named (RFC 6750 §3.1).
+    fn challenge(&self) -> Option<String> {
+        match self {
+            Self::Missing => Some("Bearer realm=\"hookstream\"".to_owned()),
+            Self::Twice | Self::Token(_) => Some(challenge(self.code(), &self.to_string(), "")),
+            Self::Unavailable => None,
+        }
+    }
+}
+
+impl IntoResponse for AuthError {
+    fn into_response(self) -> Response {
+        let mut response = problem(self.status(), self.code(), &self.to_string(), self.challenge());
+        if self == Self::Unavailable {
+            response.headers_mut().insert(RETRY_AFTER, UNAVAILABLE_SECS.into());
+        }
+        response
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        let detail = self.to_string();
+        match self {
+            Self::Scope(scope) => {
+                let code = "insufficient_scope";
+                let challenge = challenge(code, &detail, &format!(", scope=\"{scope}\""));
+                problem(StatusCode::FORBIDDEN, code, &detail, Some(challenge))
+            }
+            Self::NotFound => problem(StatusCode::NOT_FOUND, "not_found", &detail, None),
+            Self::AccountNeeded => problem(StatusCode::BAD_REQUEST, "account_needed", &detail, None),
+        }
+    }
+}
+
+impl IntoResponse for Limited {
+    fn into_response(self) -> Response {
+        let mut response =
+            problem(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &self.to_string(), None);
+        response.headers_mut().insert(RETRY_AFTER, self.seconds().into());
+        response
+    }
+}
+
+/// The description may have neither quotes nor anything but ASCII (RFC 6750 §3); ours have neither of a stranger's
+/// making.
+fn challenge(code: &str, description: &str, more: &str) -> String {
+    let description = description.replace('"', "'");
+    format!("Bearer realm=\"hookstream\", error=\"{code}\", error_description=\"{description}\"{more}")
+}
+
+/// Problem details (RFC 9457).
+fn problem(status: StatusCode, code: &str, detail: &str, challenge: Option<String>) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({ "title": title, "status": status.as_u16(), "code": code, "detail": detail });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(challenge) = challenge {
+        let challenge = HeaderValue::from_str(&challenge).expect("messages of ours are ASCII");
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;
