@@ -36,6 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-ingester", STAGE),
     ("hookstream-fanout", STAGE),
     ("hookstream-sender", SENDER),
+    ("hookstream-api", &["hookstream-types", "hookstream-core"]),
     ("hookstream", PROGRAM),
     ("hookstream-testkit", TESTS),
     ("hookstream-bench", TESTS),

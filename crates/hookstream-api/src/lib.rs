@@ -1,1 +1,5 @@
-//! The REST API.
+//! The REST API: what comes in over HTTP, checked and handed on.
+
+pub mod events;
+pub mod problem;
+pub mod server;

@@ -22,7 +22,7 @@ use hookstream_types::limits::{MAX_ATTRIBUTES_BYTES, MAX_EVENT_BYTES};
 use hookstream_types::{AccountUid, EventId, Offset, Partition, UnixMillis};
 use jiff::Timestamp;
 
-pub use self::http::{Fault, HttpRequest, MAX_BATCH_EVENTS, Refusal, Writer, decode_http};
+pub use self::http::{Fault, HttpRequest, MAX_BATCH_EVENTS, Refusal, Writer, data_pointer, decode_http};
 pub use self::routes::{Routes, TopicProblem};
 use crate::config::{DEFAULT_ACCOUNT, Format, Source, View};
 use crate::event::EventAttributes;

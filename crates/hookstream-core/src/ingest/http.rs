@@ -106,6 +106,19 @@ pub fn decode_http<'a>(
     outcome.map(|event| vec![event]).map_err(|fault| Refusal::Faults(vec![fault]))
 }
 
+/// The pointer to the data of the event at `index`, which was read from `request`.
+#[must_use]
+pub fn data_pointer(source: &Source, request: &HttpRequest<'_>, index: usize, data: &[u8]) -> String {
+    match (mode(request), &source.format) {
+        (Ok(Mode::Batch), _) => format!("/{index}/data"),
+        (Ok(Mode::Plain), Format::Json { mapping }) => mapping.data.clone().unwrap_or_default(),
+        (Ok(Mode::Structured), _) => "/data".to_owned(),
+        // A plain document is its own data if it has no member of that name.
+        (Ok(Mode::Plain), _) if data.len() < request.body.trim_ascii().len() => "/data".to_owned(),
+        (Ok(Mode::Plain | Mode::Binary) | Err(_), _) => String::new(),
+    }
+}
+
 fn mode(request: &HttpRequest<'_>) -> Result<Mode, Refusal> {
     let is_binary = request.headers.iter().any(|(name, _)| name.starts_with(PREFIX));
     let Some(content_type) = request.content_type else {
