@@ -3,3 +3,6 @@
 pub mod events;
 pub mod problem;
 pub mod server;
+
+#[cfg(test)]
+mod testing;
