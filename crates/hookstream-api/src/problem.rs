@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -99,9 +99,9 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Seconds to wait before the same request is sent again; also `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<u64>,
+    pub retry_after: Option<u32>,
     #[serde(skip)]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Option<Box<HeaderMap>>,
 }
 
 /// One place that is at fault.
@@ -128,7 +128,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
-            headers: Vec::new(),
+            headers: None,
         }
     }
 
@@ -152,7 +152,7 @@ impl Problem {
             0 | 1 => String::new(),
             count => format!(" (and {} more)", count - 1),
         };
-        let detail = format!("{}{more}", first.as_deref().unwrap_or(kind.title()));
+        let detail = format!("{}{more}", first.as_deref().unwrap_or_else(|| kind.title()));
         Self { errors, ..Self::new(kind, detail) }
     }
 
@@ -179,14 +179,14 @@ impl Problem {
     #[must_use]
     pub fn after(mut self, after: Duration) -> Self {
         let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        self.retry_after = Some(whole.max(1));
+        self.retry_after = Some(u32::try_from(whole).unwrap_or(u32::MAX).max(1));
         self
     }
 
     /// Adds a header to the response (`WWW-Authenticate`, `Allow`).
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.headers.get_or_insert_default().append(name, value);
         self
     }
 
@@ -205,7 +205,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        headers.extend(self.headers);
+        if let Some(more) = self.headers {
+            headers.extend(*more);
+        }
         response
     }
 }

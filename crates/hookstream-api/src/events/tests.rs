@@ -320,7 +320,7 @@ async fn a_recursive_schema_has_a_deadline() {
     is(&wrong, 422, "schema-violation");
     assert_eq!(wrong.fields()[0], "/data/c/c");
     // Whether it takes long is the validator's affair; the answer is in time, and what is quick still works.
-    let deep = server.json(tree(24)).await;
+    let deep = server.json(tree(20)).await;
     assert!(matches!(deep.status, 202 | 503), "{}", deep.body);
     assert_eq!(server.json(GOOD).await.status, 202);
 }
