@@ -36,7 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-ingester", STAGE),
     ("hookstream-fanout", STAGE),
     ("hookstream-sender", SENDER),
-    ("hookstream-api", &["hookstream-types"]),
+    ("hookstream-api", API),
     ("hookstream", PROGRAM),
     ("hookstream-testkit", TESTS),
     ("hookstream-bench", TESTS),
@@ -65,6 +65,18 @@ const SENDER: &[&str] = &[
     "hookstream-egress",
 ];
 
+const API: &[&str] = &[
+    "hookstream-types",
+    "hookstream-core",
+    "hookstream-wire",
+    "hookstream-log",
+    "hookstream-config",
+    "hookstream-settings",
+    "hookstream-runtime",
+    "hookstream-egress",
+    "hookstream-history",
+];
+
 const PROGRAM: &[&str] = &[
     "hookstream-types",
     "hookstream-core",
@@ -77,6 +89,8 @@ const PROGRAM: &[&str] = &[
     "hookstream-ingester",
     "hookstream-fanout",
     "hookstream-sender",
+    "hookstream-api",
+    "hookstream-history",
     "hookstream-devbroker",
 ];
 
@@ -93,6 +107,8 @@ const TESTS: &[&str] = &[
     "hookstream-ingester",
     "hookstream-fanout",
     "hookstream-sender",
+    "hookstream-api",
+    "hookstream-history",
     "hookstream-devbroker",
     "hookstream-testkit",
     "xtask",

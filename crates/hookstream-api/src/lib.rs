@@ -1,3 +1,9 @@
-//! The REST API.
+//! The REST API: what comes in over HTTP, checked and handed on.
 
 pub mod access;
+pub mod events;
+pub mod problem;
+pub mod server;
+
+#[cfg(test)]
+mod testing;

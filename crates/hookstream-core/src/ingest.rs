@@ -10,6 +10,7 @@
 //! Nothing here fails: what cannot be an event is a [`Rejection`], which names what is wrong and how to mend it.
 
 mod cloudevents;
+mod http;
 mod json;
 mod mapped;
 mod routes;
@@ -18,9 +19,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use hookstream_types::limits::{MAX_ATTRIBUTES_BYTES, MAX_EVENT_BYTES};
-use hookstream_types::{EventId, Offset, Partition, UnixMillis};
+use hookstream_types::{AccountUid, EventId, Offset, Partition, UnixMillis};
 use jiff::Timestamp;
 
+pub use self::http::{Fault, HttpRequest, MAX_BATCH_EVENTS, Refusal, Writer, data_pointer, decode_http};
 pub use self::routes::{Routes, TopicProblem};
 use crate::config::{DEFAULT_ACCOUNT, Format, Source, View};
 use crate::event::EventAttributes;
@@ -116,13 +118,22 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: Reason,
+    /// The attribute that is at fault (`type`, `data`, an extension's name); none: the whole.
+    pub field: Option<String>,
     /// For people; holds at most short pieces of the record.
     pub message: String,
 }
 
 impl Rejection {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, field: None, message: message.into() }
+    }
+
+    /// Names the attribute at fault, unless it is named already.
+    fn of(mut self, field: &str) -> Self {
+        self.field.get_or_insert_with(|| field.to_owned());
+        self
     }
 }
 
@@ -139,7 +150,7 @@ pub fn decode<'a>(
     view: &View,
     mut sink: impl FnMut(u32, Outcome<'a>),
 ) {
-    let decoder = Decoder { source, record, at, view };
+    let decoder = Decoder { source, record, origin: Origin::Record(at), view };
     match &source.format {
         Format::Cloudevents { account } => decoder.cloudevent(account, &mut sink),
         Format::Json { mapping } => sink(0, decoder.mapped(mapping)),
@@ -157,8 +168,15 @@ pub fn decode<'a>(
 struct Decoder<'a, 'c> {
     source: &'c Source,
     record: SourceRecord<'a>,
-    at: Coordinates<'c>,
+    origin: Origin<'c>,
     view: &'c View,
+}
+
+/// How an event came: what it is named after if it does not name itself, and whose it may be.
+#[derive(Clone, Copy)]
+enum Origin<'c> {
+    Record(Coordinates<'c>),
+    Request(&'c Writer<'c>),
 }
 
 /// An event before its account, time and limits are checked.
@@ -192,7 +210,7 @@ impl<'a> Decoder<'a, '_> {
     }
 
     fn finish(&self, draft: Draft<'a>, index: u32) -> Outcome<'a> {
-        check_type(&draft.event_type)?;
+        check_type(&draft.event_type).map_err(|rejection| rejection.of("type"))?;
         let account = self.account(draft.account.as_deref())?;
         if self.source.strict && !self.view.event_types.contains_key(&*draft.event_type) {
             return Err(Rejection::new(
@@ -202,30 +220,31 @@ impl<'a> Decoder<'a, '_> {
                     Quoted(&draft.event_type),
                     self.source.name
                 ),
-            ));
+            )
+            .of("type"));
         }
         let time = match draft.time {
             Some(time) => {
-                check_time(&time)?;
+                check_time(&time).map_err(|rejection| rejection.of("time"))?;
                 time.into_owned()
             }
             None => format_time(self.record.timestamp),
         };
-        let (event, id, ce_source) = match draft.identity {
-            Some((ce_source, id)) => {
-                check_text("id", &id)?;
-                check_text("source", &ce_source)?;
-                let event = EventId::of_cloudevent(account, &self.source.name, &ce_source, &id);
-                (event, id.into_owned(), ce_source.into_owned())
-            }
-            None => {
-                let at = self.at;
-                let event = EventId::of_coordinates(at.cluster, at.topic_id, at.partition, at.offset, index);
-                (event, event.to_string(), self.source.name.clone())
-            }
+        if let Some((ce_source, id)) = &draft.identity {
+            check_text("id", id)?;
+            check_text("source", ce_source)?;
+        }
+        let event = self.event_id(account, draft.identity.as_ref(), index);
+        let (ce_source, id) = match draft.identity {
+            Some((ce_source, id)) => (ce_source.into_owned(), id.into_owned()),
+            None => (self.source.name.clone(), event.to_string()),
         };
         if let Some(subject) = &draft.subject {
             check_text("subject", subject)?;
+        }
+        if draft.content_type.as_ref().is_some_and(|text| text.chars().any(char::is_control)) {
+            let message = "`datacontenttype` has control characters: mend the producer";
+            return Err(Rejection::new(Reason::BadCloudevent, message).of("datacontenttype"));
         }
         let attributes = EventAttributes {
             event,
@@ -244,7 +263,30 @@ impl<'a> Decoder<'a, '_> {
         Ok(Decoded { attributes, data: draft.data })
     }
 
-    fn account(&self, name: Option<&str>) -> Result<hookstream_types::AccountUid, Rejection> {
+    fn event_id(
+        &self,
+        account: AccountUid,
+        identity: Option<&(Cow<'a, str>, Cow<'a, str>)>,
+        index: u32,
+    ) -> EventId {
+        if let Origin::Request(writer) = self.origin
+            && let Some(event) = writer.keyed(account, index)
+        {
+            return event;
+        }
+        match (identity, self.origin) {
+            (Some((ce_source, id)), _) => EventId::of_cloudevent(account, &self.source.name, ce_source, id),
+            (None, Origin::Record(at)) => {
+                EventId::of_coordinates(at.cluster, at.topic_id, at.partition, at.offset, index)
+            }
+            (None, Origin::Request(writer)) => writer.fresh,
+        }
+    }
+
+    fn account(&self, name: Option<&str>) -> Result<AccountUid, Rejection> {
+        if let Origin::Request(Writer { account: Some(bound), .. }) = self.origin {
+            return self.bound_account(*bound, name);
+        }
         let found = self.view.accounts.get(name.unwrap_or(DEFAULT_ACCOUNT)).map(|account| account.uid);
         found.ok_or_else(|| {
             let message = match name {
@@ -255,22 +297,36 @@ impl<'a> Decoder<'a, '_> {
                     self.source.name
                 ),
             };
-            Rejection::new(Reason::UnknownAccount, message)
+            Rejection::new(Reason::UnknownAccount, message).of("account")
         })
+    }
+
+    /// The account that a writer is bound to. Another one is refused in the same words whether it exists or not.
+    fn bound_account(&self, bound: AccountUid, name: Option<&str>) -> Result<AccountUid, Rejection> {
+        let Some(name) = name else { return Ok(bound) };
+        let found = self.view.accounts.get(name).map(|account| account.uid);
+        if found == Some(bound) {
+            return Ok(bound);
+        }
+        let message = format!(
+            "there is no account {} that this client may write to: leave the account out, it is the client's own",
+            Quoted(name)
+        );
+        Err(Rejection::new(Reason::UnknownAccount, message).of("account"))
     }
 }
 
-/// An event type is 1 to 256 printable ASCII characters without spaces, and not a pattern.
+/// An event type is 1 to 256 letters, digits, `.`, `_` and `-`: what a webhook can name.
 fn check_type(name: &str) -> Result<(), Rejection> {
     const MAX: usize = 256;
     let problem = if name.is_empty() {
         "is empty"
     } else if name.len() > MAX {
         "is longer than 256 characters"
-    } else if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        "has characters other than printable ASCII without spaces"
     } else if name == "*" || name.ends_with(".*") {
         "is a pattern, which only webhooks may have"
+    } else if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        "has characters other than letters, digits, `.`, `_` and `-`"
     } else {
         return Ok(());
     };
@@ -287,7 +343,7 @@ fn check_text(what: &str, text: &str) -> Result<(), Rejection> {
     } else {
         return Ok(());
     };
-    Err(Rejection::new(Reason::BadCloudevent, format!("`{what}` {problem}: mend the producer")))
+    Err(Rejection::new(Reason::BadCloudevent, format!("`{what}` {problem}: mend the producer")).of(what))
 }
 
 fn check_time(time: &str) -> Result<(), Rejection> {

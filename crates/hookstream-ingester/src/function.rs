@@ -287,7 +287,7 @@ impl Function for Ingest {
             Role::Source { source, .. } => source.name.clone(),
             Role::Own | Role::Nobody => String::new(),
         };
-        let rejection = Rejection { reason: Reason::TooLarge, message };
+        let rejection = Rejection::new(Reason::TooLarge, message);
         self.reject(record, from, &source, 0, &rejection, limit, outputs)
     }
 

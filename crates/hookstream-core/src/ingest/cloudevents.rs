@@ -13,6 +13,8 @@ use super::{Decoder, Draft, Outcome, Quoted, Reason, Rejection};
 const CONTENT_TYPE: &str = "content-type";
 /// What attributes' headers start with in binary mode.
 const PREFIX: &str = "ce_";
+/// The extension whose value nobody reads: it may have control characters.
+const PARTITION_KEY: &str = "partitionkey";
 
 /// How a record holds its event.
 enum Mode {
@@ -23,9 +25,9 @@ enum Mode {
     Unknown,
 }
 
-/// Attributes in the order in which they stand, before they are told apart.
+/// The attributes that are found, each once.
 #[derive(Default)]
-struct Attributes<'a> {
+pub(super) struct Attributes<'a> {
     id: Option<Cow<'a, str>>,
     source: Option<Cow<'a, str>>,
     specversion: Option<Cow<'a, str>>,
@@ -34,10 +36,15 @@ struct Attributes<'a> {
     subject: Option<Cow<'a, str>>,
     content_type: Option<Cow<'a, str>>,
     extensions: Vec<(String, String)>,
+    /// Present without a value, which is as good as absent, but not twice.
+    nulls: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Attributes<'a> {
-    fn set(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), Rejection> {
+    pub(super) fn set(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), Rejection> {
+        if self.nulls.iter().any(|null| null == name) {
+            return Err(twice(name));
+        }
         let slot = match name {
             "id" => &mut self.id,
             "source" => &mut self.source,
@@ -55,6 +62,24 @@ impl<'a> Attributes<'a> {
         Ok(())
     }
 
+    fn set_null(&mut self, name: Cow<'a, str>) -> Result<(), Rejection> {
+        let present = match &*name {
+            "id" => self.id.is_some(),
+            "source" => self.source.is_some(),
+            "specversion" => self.specversion.is_some(),
+            "type" => self.event_type.is_some(),
+            "time" => self.time.is_some(),
+            "subject" => self.subject.is_some(),
+            "datacontenttype" => self.content_type.is_some(),
+            other => self.extensions.iter().any(|(name, _)| name == other),
+        };
+        if present || self.nulls.contains(&name) {
+            return Err(twice(&name));
+        }
+        self.nulls.push(name);
+        Ok(())
+    }
+
     fn set_extension(&mut self, name: &str, value: &str) -> Result<(), Rejection> {
         let valid = (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
@@ -63,10 +88,10 @@ impl<'a> Attributes<'a> {
                 "the extension attribute {} is not named with the letters a to z and digits, 64 at most: rename it",
                 Quoted(name)
             );
-            return Err(Rejection::new(Reason::BadCloudevent, message));
+            return Err(bad(message).of(name));
         }
-        if value.chars().any(char::is_control) {
-            return Err(bad(format!("`{name}` has control characters: mend the producer")));
+        if name != PARTITION_KEY && value.chars().any(char::is_control) {
+            return Err(bad(format!("`{name}` has control characters: mend the producer")).of(name));
         }
         match self.extensions.binary_search_by(|(other, _)| other.as_str().cmp(name)) {
             Ok(_) => Err(twice(name)),
@@ -77,15 +102,20 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn into_draft(self, account: &str, data: Cow<'a, [u8]>) -> Result<Draft<'a>, Rejection> {
+    pub(super) fn is_json(&self) -> bool {
+        self.content_type.as_deref().is_some_and(is_json)
+    }
+
+    pub(super) fn into_draft(self, account: &str, data: Cow<'a, [u8]>) -> Result<Draft<'a>, Rejection> {
         let required = |name: &str, value: Option<Cow<'a, str>>| {
             value.filter(|value| !value.is_empty()).ok_or_else(|| {
-                bad(format!("the CloudEvent has no `{name}`: it is required, and must not be empty"))
+                bad(format!("the CloudEvent has no `{name}`: it is required, and must not be empty")).of(name)
             })
         };
         let specversion = required("specversion", self.specversion)?;
         if specversion != "1.0" {
-            return Err(bad(format!("`specversion` is {}, and only `1.0` is read", Quoted(&specversion))));
+            return Err(bad(format!("`specversion` is {}, and only `1.0` is read", Quoted(&specversion)))
+                .of("specversion"));
         }
         let id = required("id", self.id)?;
         let source = required("source", self.source)?;
@@ -112,14 +142,16 @@ impl<'a> Attributes<'a> {
     }
 }
 
-fn bad(message: String) -> Rejection {
+pub(super) fn bad(message: String) -> Rejection {
     Rejection::new(Reason::BadCloudevent, message)
 }
 
-fn twice(name: &str) -> Rejection {
+pub(super) fn twice(name: &str) -> Rejection {
     bad(format!(
-        "the CloudEvent has `{name}` twice: readers would disagree about which one counts; remove one"
+        "the event has {} twice: readers would disagree about which one counts; remove one",
+        Quoted(name)
     ))
+    .of(name)
 }
 
 /// Whether a content type says JSON: `application/json`, `text/json`, or anything `+json`.
@@ -182,8 +214,9 @@ impl<'a> Decoder<'a, '_> {
             } else {
                 continue;
             };
-            let value = std::str::from_utf8(value)
-                .map_err(|_| bad(format!("the header {} is not UTF-8: mend the producer", Quoted(name))))?;
+            let value = std::str::from_utf8(value).map_err(|_| {
+                bad(format!("the header {} is not UTF-8: mend the producer", Quoted(name))).of(attribute)
+            })?;
             attributes.set(attribute, Cow::Borrowed(value))?;
         }
         if !any {
@@ -192,8 +225,8 @@ impl<'a> Decoder<'a, '_> {
                 .to_owned()));
         }
         let data = self.record.value.unwrap_or_default();
-        if !data.is_empty() && attributes.content_type.as_deref().is_some_and(is_json) {
-            json::check(data)?;
+        if !data.is_empty() && attributes.is_json() {
+            json::check(data).map_err(|rejection| rejection.of("data"))?;
         }
         self.finish(attributes.into_draft(account, Cow::Borrowed(data))?, 0)
     }
@@ -237,8 +270,10 @@ impl<'a> Decoder<'a, '_> {
                 "data_base64" => replace_once(&mut data_base64, value, &name),
                 _ => match json::scalar(value) {
                     Ok(Some(value)) => attributes.set(&name, value),
-                    Ok(None) => Ok(()),
-                    Err(what) => Err(bad(format!("the attribute {} is {what}: only data is", Quoted(&name)))),
+                    Ok(None) => attributes.set_null(name),
+                    Err(what) => {
+                        Err(bad(format!("the attribute {} is {what}: only data is", Quoted(&name))).of(&name))
+                    }
                 },
             };
         })
@@ -266,20 +301,21 @@ fn read_data<'a>(
 ) -> Result<Cow<'a, [u8]>, Rejection> {
     let text = |value, name: &str| match json::scalar(value) {
         Ok(text) => Ok(text),
-        Err(what) => Err(bad(format!("`{name}` is {what}: it should be a text"))),
+        Err(what) => Err(bad(format!("`{name}` is {what}: it should be a text")).of(name)),
     };
     match (data, data_base64) {
         (Some(_), Some(_)) => {
-            Err(bad("the CloudEvent has both `data` and `data_base64`: remove one of them".to_owned()))
+            Err(bad("the CloudEvent has both `data` and `data_base64`: remove one of them".to_owned())
+                .of("data_base64"))
         }
         (None, None) => Ok(Cow::Borrowed(&[])),
         (None, Some(base64)) => {
             let encoded = text(base64, "data_base64")?.unwrap_or_default();
-            let bytes = BASE64_STANDARD
-                .decode(encoded.as_bytes())
-                .map_err(|error| bad(format!("`data_base64` is not base64 ({error}): mend the producer")))?;
-            if attributes.content_type.as_deref().is_some_and(is_json) {
-                json::check(&bytes)?;
+            let bytes = BASE64_STANDARD.decode(encoded.as_bytes()).map_err(|error| {
+                bad(format!("`data_base64` is not base64 ({error}): mend the producer")).of("data_base64")
+            })?;
+            if attributes.is_json() {
+                json::check(&bytes).map_err(|rejection| rejection.of("data_base64"))?;
             }
             Ok(Cow::Owned(bytes))
         }

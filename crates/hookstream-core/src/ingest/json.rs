@@ -3,17 +3,20 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use rustc_hash::FxHashSet;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Reason, Rejection};
+use super::cloudevents::twice;
+use super::mapped::unreadable;
+use super::{Quoted, Reason, Rejection};
 
 /// Levels of nesting that are taken: more than any event has, and what parsers after us take too.
 const MAX_DEPTH: usize = 128;
 
 /// A whole document as a slice: it is valid JSON and not nested too deeply.
 pub(super) fn document(text: &str) -> Result<&RawValue, Rejection> {
-    check_depth(text)?;
+    check_limits(text)?;
     serde_json::from_str(text).map_err(|error| not_json(&error))
 }
 
@@ -26,7 +29,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Rejection> {
             format!("the data is not JSON: byte {at} is not UTF-8; encode it as UTF-8"),
         )
     })?;
-    check_depth(text)?;
+    check_limits(text)?;
     serde_json::from_str(text).map(|IgnoredAny| ()).map_err(|error| {
         let message =
             format!("the data's content type is JSON, and the data is not ({error}): mend either of them");
@@ -40,22 +43,21 @@ fn not_json(error: &serde_json::Error) -> Rejection {
     Rejection::new(Reason::NotJson, message)
 }
 
-/// Counts brackets outside of strings; what is not JSON is found by the parser.
-fn check_depth(text: &str) -> Result<(), Rejection> {
-    let mut depth = 0usize;
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
+/// Counts brackets and looks at numbers outside of strings; what is not JSON is found by the parser.
+fn check_limits(text: &str) -> Result<(), Rejection> {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth) = (0, 0usize);
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => {
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'\\' => drop(bytes.next()),
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
+            b'"' => at = end_of_string(bytes, at),
+            b'0'..=b'9' => {
+                let start = at - 1;
+                let in_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+                at += bytes[at..].iter().take_while(|byte| in_number(byte)).count();
+                check_number(&text[start..at])?;
             }
             _ => {}
         }
@@ -65,6 +67,68 @@ fn check_depth(text: &str) -> Result<(), Rejection> {
         }
     }
     Ok(())
+}
+
+/// The position after the string that begins before `at`.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(&byte) = bytes.get(at) {
+        at += match byte {
+            b'"' => return at + 1,
+            b'\\' => 2,
+            _ => 1,
+        };
+    }
+    bytes.len()
+}
+
+/// A number (without its sign) that is infinite to whoever reads it as a double is refused: readers disagree
+/// about what it is.
+fn check_number(number: &str) -> Result<(), Rejection> {
+    /// No number of this many characters without an exponent reaches 1.8e308.
+    const MAX_PLAIN: usize = 308;
+    let is_plain = number.len() <= MAX_PLAIN && !number.contains(['e', 'E']);
+    // What is no number at all is found by the parser.
+    if is_plain || !number.parse::<f64>().is_ok_and(f64::is_infinite) {
+        return Ok(());
+    }
+    let message = format!(
+        "the JSON has the number {}, which is larger than any that a double can hold: write it as a string",
+        Quoted(number)
+    );
+    Err(Rejection::new(Reason::NotJson, message))
+}
+
+/// Checks that no name stands twice in the object itself and in those that the pointers lead through.
+pub(super) fn check_unique(json: &RawValue, pointers: &[&str]) -> Result<(), Rejection> {
+    let tokens: Vec<&str> = pointers.iter().filter_map(|pointer| pointer.strip_prefix('/')).collect();
+    unique_below(json, &tokens)
+}
+
+fn unique_below(json: &RawValue, open: &[&str]) -> Result<(), Rejection> {
+    let mut seen = FxHashSet::default();
+    let mut result = Ok(());
+    members(json, |step, value| {
+        if result.is_err() {
+            return;
+        }
+        let deeper: Vec<&str> = open
+            .iter()
+            .filter_map(|path| path.split_once('/'))
+            .filter(|(token, _)| step.is(&unescape(token)))
+            .map(|(_, rest)| rest)
+            .collect();
+        if !deeper.is_empty() {
+            result = unique_below(value, &deeper);
+        }
+        if let Step::Name(name) = step
+            && result.is_ok()
+            && let Some(name) = seen.replace(name)
+        {
+            result = Err(twice(&name));
+        }
+    })
+    .map_err(unreadable)?;
+    result
 }
 
 /// A member's name or an element's index.

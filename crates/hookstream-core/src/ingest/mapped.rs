@@ -12,14 +12,14 @@ use crate::config::{DebeziumMapping, Mapping, Pick};
 const JSON: Cow<'static, str> = Cow::Borrowed("application/json");
 
 /// The attribute that names the account where nothing is configured.
-const ACCOUNT: &str = "account";
+pub(super) const ACCOUNT: &str = "account";
 
 fn unmapped(message: String) -> Rejection {
     Rejection::new(Reason::Unmapped, message)
 }
 
 /// The pointer of a pick, if it is one.
-fn pointer(pick: Option<&Pick>) -> Option<&str> {
+pub(super) fn pointer(pick: Option<&Pick>) -> Option<&str> {
     match pick? {
         Pick::Pointer(pointer) => Some(pointer),
         Pick::Constant(_) => None,
@@ -40,6 +40,7 @@ fn picked<'a>(
                 "the pointer {} of `{what}` points at {found}: it should be a text",
                 Quoted(pointer)
             ))
+            .of(what)
         }),
     }
 }
@@ -52,6 +53,7 @@ fn required<'a>(what: &str, pick: &Pick, found: Option<&'a RawValue>) -> Result<
             "the pointer {} of `{what}` points at nothing: mend the source's mapping or the producer",
             Quoted(pointer)
         ))
+        .of(what)
     })
 }
 
@@ -90,7 +92,8 @@ impl<'a> Decoder<'a, '_> {
                 return Err(unmapped(format!(
                     "the pointer {} of `data` points at nothing: mend the source's mapping or the producer",
                     Quoted(pointer)
-                )));
+                ))
+                .of("data"));
             }
         };
         let draft = Draft {
@@ -127,20 +130,23 @@ impl<'a> Decoder<'a, '_> {
     }
 
     /// Reads a JSON document by the fields `id`, `type`, `time`, `account`, `subject` and `data`.
-    fn plain(&self, document: &'a RawValue) -> Outcome<'a> {
+    pub(super) fn plain(&self, document: &'a RawValue) -> Outcome<'a> {
         let names = ["/id", "/type", "/time", "/account", "/subject", "/data"];
         let [id, event_type, at, account, subject, data] =
             json::pointers(document, names.map(Some)).map_err(unreadable)?;
         let field = |name: &str, found: Option<&'a RawValue>| match found.map(json::scalar) {
             None => Ok(None),
             Some(Ok(text)) => Ok(text),
-            Some(Err(what)) => Err(unmapped(format!("the field `{name}` is {what}: it should be a text"))),
+            Some(Err(what)) => {
+                Err(unmapped(format!("the field `{name}` is {what}: it should be a text")).of(name))
+            }
         };
         let event_type = field("type", event_type)?.ok_or_else(|| {
             unmapped(
                 "the document has no field `type`: add it, or give the source a format with a mapping"
                     .to_owned(),
             )
+            .of("type")
         })?;
         let draft = Draft {
             identity: field("id", id)?.map(|id| (Cow::Owned(self.source.name.clone()), id)),
@@ -236,6 +242,6 @@ fn bad_change(message: String) -> Rejection {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
-fn unreadable(error: serde_json::Error) -> Rejection {
+pub(super) fn unreadable(error: serde_json::Error) -> Rejection {
     Rejection::new(Reason::NotJson, format!("the value cannot be read ({error}): mend the producer"))
 }
