@@ -255,9 +255,9 @@ impl Scanner {
         let (mut records, mut bytes, mut gone, mut ended) = (Vec::new(), 0, false, None);
         // In small portions, so that large records don't make a huge batch.
         const PORTION: usize = 64;
+        let most = self.spec.records.max(1);
         loop {
-            let portion =
-                PORTION.min(self.spec.records.max(1) - records.len().min(self.spec.records.max(1) - 1));
+            let portion = PORTION.min(most - records.len());
             let n = one.reader.queue().drain(portion, Duration::ZERO, &mut |polled| match polled {
                 Polled::Record(record) => scratch.hand_over(&record, &mut |record| {
                     ended = None;
