@@ -149,7 +149,7 @@ impl History {
         let mut items = self.read(&keys).await?;
         // Meanwhile some may have changed; types may share a code; and whose rows they are is looked at once more.
         items.retain(|execution| filter.matches(execution));
-        items.sort_unstable_by(|a, b| b.key.cmp(&a.key));
+        items.sort_unstable_by_key(|execution| std::cmp::Reverse(execution.key));
         Ok(Page { items, next })
     }
 
