@@ -72,7 +72,7 @@ impl History {
         let place = self.claim(&mut tx, Feed::Attempts, batch).await?;
         let Some(place) = place else { return self.elsewhere(tx, Feed::Attempts, batch).await };
         let (changes, owner, void) = entries::valid(parsed, place.owner);
-        let mut known = load(&mut tx, changes.iter().map(|change| change.delivery)).await?;
+        let mut known = load(self.kind, &mut tx, changes.iter().map(|change| change.delivery)).await?;
         let turns = fold::fold(&mut known, batch.partition, changes);
         let mut changed: Vec<&Execution> = Vec::with_capacity(turns.len());
         let mut seen = rustc_hash::FxHashSet::default();
@@ -83,8 +83,8 @@ impl History {
                 changed.push(execution);
             }
         }
-        write_executions(&mut tx, &changed).await?;
-        write_turns(&mut tx, batch.partition, &turns).await?;
+        write_executions(self.kind, &mut tx, &changed).await?;
+        write_turns(self.kind, &mut tx, batch.partition, &turns).await?;
         let rows = turns.len() as u64;
         self.advance(&mut tx, Feed::Attempts, batch, owner, rows).await?;
         tx.commit().await.map_err(HistoryError::sql("commit attempts"))?;
@@ -97,7 +97,7 @@ impl History {
         if self.claim(&mut tx, Feed::Audit, batch).await?.is_none() {
             return self.elsewhere(tx, Feed::Audit, batch).await;
         }
-        audit::write(&mut tx, &rows).await?;
+        audit::write(self.kind, &mut tx, &rows).await?;
         let count = rows.len() as u64;
         self.advance(&mut tx, Feed::Audit, batch, None, count).await?;
         tx.commit().await.map_err(HistoryError::sql("commit audit records"))?;
@@ -118,13 +118,13 @@ impl History {
             .push(", ")
             .bind(partition)
             .push(", -1, 0) ON CONFLICT (feed, part) DO NOTHING");
-        sql.query().execute(&mut **tx).await.map_err(&failed)?;
+        sql.query(self.kind).execute(&mut **tx).await.map_err(&failed)?;
         let mut sql = Sql::new("SELECT next, owner FROM positions WHERE feed = ");
         sql.bind(feed.label()).push(" AND part = ").bind(partition);
         if self.kind == Kind::Postgres {
             sql.push(" FOR UPDATE");
         }
-        let row = sql.query().fetch_one(&mut **tx).await.map_err(&failed)?;
+        let row = sql.query(self.kind).fetch_one(&mut **tx).await.map_err(&failed)?;
         let mut columns = Columns::of(&row);
         let next = columns.int("next")?;
         let owner = columns.maybe_uuid("owner")?.map(OwnerId);
@@ -140,7 +140,7 @@ impl History {
         let failed = HistoryError::sql("read a position");
         let mut sql = Sql::new("SELECT next FROM positions WHERE feed = ");
         sql.bind(feed.label()).push(" AND part = ").bind(i64::from(batch.partition.0));
-        let row = sql.query().fetch_one(&mut *tx).await.map_err(&failed)?;
+        let row = sql.query(self.kind).fetch_one(&mut *tx).await.map_err(&failed)?;
         let next = Offset(Columns::of(&row).int("next")?);
         tx.rollback().await.map_err(&failed)?;
         Ok(Applied::Elsewhere { next })
@@ -158,7 +158,7 @@ impl History {
         sql.bind(batch.next.0).push(", owner = ").bind(owner.map(|owner| owner.0));
         sql.push(", rows = rows + ").bind(i64::try_from(rows).unwrap_or(i64::MAX));
         sql.push(" WHERE feed = ").bind(feed.label()).push(" AND part = ").bind(i64::from(batch.partition.0));
-        sql.query().execute(&mut **tx).await.map_err(HistoryError::sql("advance a partition"))?;
+        sql.query(self.kind).execute(&mut **tx).await.map_err(HistoryError::sql("advance a partition"))?;
         Ok(())
     }
 }
@@ -169,6 +169,7 @@ struct Place {
 
 /// What the index knows about deliveries.
 async fn load(
+    kind: Kind,
     tx: &mut Transaction<'static, Any>,
     deliveries: impl Iterator<Item = DeliveryId>,
 ) -> Result<FxHashMap<DeliveryId, Execution>, HistoryError> {
@@ -182,7 +183,8 @@ async fn load(
         // Filled up, so that it is always the same statement.
         let last = chunk[chunk.len() - 1];
         sql.bind_all((0..LOOKUP).map(|index| chunk.get(index).unwrap_or(&last).0.into())).push(")");
-        let rows = sql.query().fetch_all(&mut **tx).await.map_err(HistoryError::sql("look deliveries up"))?;
+        let rows =
+            sql.query(kind).fetch_all(&mut **tx).await.map_err(HistoryError::sql("look deliveries up"))?;
         for row in &rows {
             let execution = query::execution(row)?;
             known.insert(execution.delivery, execution);
@@ -193,6 +195,7 @@ async fn load(
 
 /// Writes rows with as few statements as their sizes allow.
 pub(crate) async fn insert<T>(
+    kind: Kind,
     tx: &mut Transaction<'static, Any>,
     what: &'static str,
     into: &str,
@@ -211,7 +214,7 @@ pub(crate) async fn insert<T>(
                 sql.push(if index > 0 { ", (" } else { "(" }).bind_all(values(row)).push(")");
             }
             sql.push(end);
-            sql.query().execute(&mut **tx).await.map_err(HistoryError::sql(what))?;
+            sql.query(kind).execute(&mut **tx).await.map_err(HistoryError::sql(what))?;
         }
     }
     Ok(())
@@ -222,6 +225,7 @@ fn millis(at: UnixMillis) -> i64 {
 }
 
 async fn write_executions(
+    kind: Kind,
     tx: &mut Transaction<'static, Any>,
     executions: &[&Execution],
 ) -> Result<(), HistoryError> {
@@ -255,10 +259,11 @@ async fn write_executions(
             i64::from(execution.last.1).into(),
         ]
     };
-    insert(tx, "write executions", INTO, executions, values, END).await
+    insert(kind, tx, "write executions", INTO, executions, values, END).await
 }
 
 async fn write_turns(
+    kind: Kind,
     tx: &mut Transaction<'static, Any>,
     partition: Partition,
     turns: &[Turn],
@@ -289,5 +294,5 @@ async fn write_turns(
             turn.previous.map(|(_, index)| i64::from(index)).into(),
         ]
     };
-    insert(tx, "write attempts", INTO, turns, values, "").await
+    insert(kind, tx, "write attempts", INTO, turns, values, "").await
 }

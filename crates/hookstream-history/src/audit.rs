@@ -5,7 +5,7 @@ use hookstream_wire::audit::{self, Action};
 use sqlx::{Any, Transaction};
 
 use crate::apply::{self, Record};
-use crate::db::History;
+use crate::db::{History, Kind};
 use crate::error::HistoryError;
 use crate::query::Page;
 use crate::sql::{Columns, Sql, Value, storable};
@@ -67,6 +67,7 @@ pub(crate) fn parse(records: &[Record]) -> (Vec<AuditEntry>, u64) {
 }
 
 pub(crate) async fn write(
+    kind: Kind,
     tx: &mut Transaction<'static, Any>,
     rows: &[AuditEntry],
 ) -> Result<(), HistoryError> {
@@ -83,7 +84,7 @@ pub(crate) async fn write(
             row.record.as_str().into(),
         ]
     };
-    apply::insert(tx, "write audit records", INTO, rows, values, "").await
+    apply::insert(kind, tx, "write audit records", INTO, rows, values, "").await
 }
 
 impl History {
@@ -120,7 +121,7 @@ impl History {
         }
         sql.push(&format!(" ORDER BY position DESC LIMIT {}", limit + 1));
         let failed = HistoryError::sql("list audit records");
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(failed)?;
+        let rows = sql.query(self.kind).fetch_all(&self.readers).await.map_err(failed)?;
         let mut items = rows
             .iter()
             .map(|row| {

@@ -209,7 +209,11 @@ impl History {
     pub async fn positions(&self, feed: Feed) -> Result<BTreeMap<Partition, Position>, HistoryError> {
         let mut sql = Sql::new("SELECT part, next, owner, rows FROM positions WHERE next >= 0 AND feed = ");
         sql.bind(feed.label());
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(HistoryError::sql("read positions"))?;
+        let rows = sql
+            .query(self.kind)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(HistoryError::sql("read positions"))?;
         let mut positions = BTreeMap::new();
         for row in &rows {
             let mut columns = Columns::of(row);
@@ -238,7 +242,7 @@ impl History {
         }
         let mut sql = Sql::new("SELECT id FROM topics WHERE feed = ");
         sql.bind(feed.label());
-        let known = sql.query().fetch_optional(&mut *tx).await.map_err(&failed)?;
+        let known = sql.query(self.kind).fetch_optional(&mut *tx).await.map_err(&failed)?;
         let known = known.map(|row| Columns::of(&row).text("id")).transpose()?;
         let another = known.as_deref().is_some_and(|known| known != topic_id);
         if another {
@@ -251,12 +255,12 @@ impl History {
             }
             let mut sql = Sql::new("DELETE FROM positions WHERE feed = ");
             sql.bind(feed.label());
-            sql.query().execute(&mut *tx).await.map_err(&failed)?;
+            sql.query(self.kind).execute(&mut *tx).await.map_err(&failed)?;
         }
         let mut sql = Sql::new("INSERT INTO topics (feed, id) VALUES (");
         sql.bind(feed.label()).push(", ").bind(topic_id);
         sql.push(") ON CONFLICT (feed) DO UPDATE SET id = excluded.id");
-        sql.query().execute(&mut *tx).await.map_err(&failed)?;
+        sql.query(self.kind).execute(&mut *tx).await.map_err(&failed)?;
         tx.commit().await.map_err(&failed)?;
         Ok(another)
     }

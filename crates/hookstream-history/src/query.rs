@@ -117,7 +117,7 @@ impl History {
         let failed = HistoryError::sql("read an execution");
         let mut sql = Sql::new("SELECT ");
         sql.push(EXECUTION).push(" FROM executions WHERE delivery = ").bind(delivery.0);
-        let row = sql.query().fetch_optional(&self.readers).await.map_err(&failed)?;
+        let row = sql.query(self.kind).fetch_optional(&self.readers).await.map_err(&failed)?;
         let Some(row) = row else { return Ok(None) };
         let execution = execution(&row)?;
         if scope.is_some_and(|scope| scope != execution.account) {
@@ -136,7 +136,7 @@ impl History {
             .push(", c.depth + 1 FROM chain c JOIN attempts a ON a.part = ");
         sql.bind(partition).push(" AND a.position = c.previous_position AND a.idx = c.previous_idx ");
         sql.push(&format!("WHERE c.depth < {MAX_ATTEMPTS}) SELECT {ROW} FROM chain ORDER BY position, idx"));
-        let rows = sql.query().fetch_all(&self.readers).await.map_err(&failed)?;
+        let rows = sql.query(self.kind).fetch_all(&self.readers).await.map_err(&failed)?;
         let attempts = rows.iter().map(attempt).collect::<Result<_, _>>()?;
         Ok(Some((execution, attempts)))
     }

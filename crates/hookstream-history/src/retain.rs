@@ -66,7 +66,7 @@ impl History {
             let mut sql = Sql::new("SELECT at FROM attempts WHERE part = ");
             sql.bind(i64::from(partition.0)).push(" ORDER BY part, position, idx LIMIT 1");
             let failed = HistoryError::sql("look for old attempts");
-            let row = sql.query().fetch_optional(&self.readers).await.map_err(failed)?;
+            let row = sql.query(self.kind).fetch_optional(&self.readers).await.map_err(failed)?;
             let Some(row) = row else { continue };
             let first = (UnixMillis(Columns::of(&row).int("at")?), partition);
             oldest = Some(oldest.map_or(first, |oldest| oldest.min(first)));
@@ -87,7 +87,7 @@ impl History {
              (SELECT page_size FROM pragma_page_size)",
         );
         let failed = HistoryError::sql("measure");
-        let row = sql.query().fetch_one(&self.readers).await.map_err(failed)?;
+        let row = sql.query(self.kind).fetch_one(&self.readers).await.map_err(failed)?;
         let mut columns = Columns::of(&row);
         let pages: u64 = columns.number("page_count")?;
         Ok(pages * columns.number::<u64>("page_size")?)
@@ -106,11 +106,11 @@ impl History {
         if self.kind == Kind::Postgres {
             let mut sql = Sql::new("SELECT 1 FROM positions WHERE feed = ");
             sql.bind(Feed::Attempts.label()).push(" AND part = ").bind(part).push(" FOR UPDATE");
-            sql.query().fetch_optional(&mut **tx).await.map_err(&failed)?;
+            sql.query(self.kind).fetch_optional(&mut **tx).await.map_err(&failed)?;
         }
         let mut sql = Sql::new("SELECT position, idx, at, delivery FROM attempts WHERE part = ");
         sql.bind(part).push(&format!(" ORDER BY part, position, idx LIMIT {STEP}"));
-        let rows = sql.query().fetch_all(&mut **tx).await.map_err(&failed)?;
+        let rows = sql.query(self.kind).fetch_all(&mut **tx).await.map_err(&failed)?;
         let mut last = None;
         let mut deliveries = Vec::new();
         for row in &rows {
@@ -134,15 +134,15 @@ impl History {
             let mut sql = Sql::new("DELETE FROM executions WHERE part = ");
             sql.bind(part).push(" AND (last_position, last_idx) <= (").bind(position).push(", ").bind(index);
             sql.push(") AND delivery IN (").bind_all(chunk.iter().map(|id| (*id).into())).push(")");
-            sql.query().execute(&mut **tx).await.map_err(&failed)?;
+            sql.query(self.kind).execute(&mut **tx).await.map_err(&failed)?;
         }
         let mut sql = Sql::new("DELETE FROM attempts WHERE part = ");
         sql.bind(part).push(" AND (position, idx) <= (").bind(position).push(", ").bind(index).push(")");
-        sql.query().execute(&mut **tx).await.map_err(&failed)?;
+        sql.query(self.kind).execute(&mut **tx).await.map_err(&failed)?;
         let mut sql = Sql::new("UPDATE positions SET rows = rows - ");
         sql.bind(i64::try_from(removed).unwrap_or(i64::MAX)).push(" WHERE feed = ");
         sql.bind(Feed::Attempts.label()).push(" AND part = ").bind(part);
-        sql.query().execute(&mut **tx).await.map_err(&failed)?;
+        sql.query(self.kind).execute(&mut **tx).await.map_err(&failed)?;
         Ok(removed)
     }
 }

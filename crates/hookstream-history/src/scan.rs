@@ -250,8 +250,11 @@ impl History {
     }
 
     async fn keys(&self, sql: Sql) -> Result<Vec<Key>, HistoryError> {
-        let rows =
-            sql.query().fetch_all(&self.readers).await.map_err(HistoryError::sql("list executions"))?;
+        let rows = sql
+            .query(self.kind)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(HistoryError::sql("list executions"))?;
         rows.iter().map(|row| query::key(&mut Columns::of(row))).collect()
     }
 
@@ -265,8 +268,11 @@ impl History {
             sql.push(if index > 0 { ", (" } else { "(" }).bind_all(values(*key)).push(")");
         }
         sql.push(")");
-        let rows =
-            sql.query().fetch_all(&self.readers).await.map_err(HistoryError::sql("read executions"))?;
+        let rows = sql
+            .query(self.kind)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(HistoryError::sql("read executions"))?;
         rows.iter().map(query::execution).collect()
     }
 }

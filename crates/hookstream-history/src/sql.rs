@@ -1,4 +1,4 @@
-//! SQL that both databases take: numbered parameters, and values of four kinds.
+//! SQL that both databases take, and values of three kinds.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,6 +8,7 @@ use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
+use crate::db::Kind;
 use crate::error::HistoryError;
 
 /// A statement and its parameters. Text comes from this crate only; what comes from outside is a parameter.
@@ -16,6 +17,9 @@ pub(crate) struct Sql {
     text: String,
     values: Vec<Value>,
 }
+
+/// Stands for a parameter; in no text of ours.
+const PARAMETER: char = '\u{1}';
 
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
@@ -67,12 +71,11 @@ impl Sql {
 
     pub(crate) fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
-        let number = self.values.len();
-        write!(self.text, "${number}").expect("a String takes all");
+        self.text.push(PARAMETER);
         self
     }
 
-    /// `$1, $2, …` of many.
+    /// Many, with commas between.
     pub(crate) fn bind_all(&mut self, values: impl IntoIterator<Item = Value>) -> &mut Self {
         for (index, value) in values.into_iter().enumerate() {
             if index > 0 {
@@ -83,8 +86,21 @@ impl Sql {
         self
     }
 
-    pub(crate) fn query(self) -> Query<'static, Any, AnyArguments> {
-        let mut query = sqlx::query(AssertSqlSafe(self.text));
+    /// PostgreSQL numbers its parameters; to SQLite a number is a name, and each is looked for among all of them.
+    pub(crate) fn query(self, kind: Kind) -> Query<'static, Any, AnyArguments> {
+        let mut text = String::with_capacity(self.text.len() + 4 * self.values.len());
+        let mut number = 0;
+        for c in self.text.chars() {
+            match (c, kind) {
+                (PARAMETER, Kind::Sqlite) => text.push('?'),
+                (PARAMETER, Kind::Postgres) => {
+                    number += 1;
+                    write!(text, "${number}").expect("a String takes all");
+                }
+                (other, _) => text.push(other),
+            }
+        }
+        let mut query = sqlx::query(AssertSqlSafe(text));
         for value in self.values {
             query = match value {
                 Value::Int(value) => query.bind(value),
