@@ -13,8 +13,9 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use xtask::kafka::protocol::{self, NewTopic};
 use xtask::kafka::{Clients, Cluster, Spec};
+use xtask::postgres::Server;
 
-use test::OwnKafka;
+use test::{OwnKafka, OwnPostgres, TEST_POSTGRES};
 
 /// Names the Kafka that a benchmark is to use; without it one is started for it.
 const BENCH_KAFKA: &str = "HOOKSTREAM_BENCH_KAFKA";
@@ -31,9 +32,13 @@ enum Chore {
     /// A real Kafka on this machine, for work by hand
     #[command(subcommand)]
     Kafka(Kafka),
-    /// Everything that must hold: formatting, lints, tidy, and all tests against a Kafka of their own
+    /// A real PostgreSQL on this machine, for work by hand
+    #[command(subcommand)]
+    Postgres(Postgres),
+    /// Everything that must hold: formatting, lints, tidy, and all tests against a Kafka and a
+    /// PostgreSQL of their own
     Test {
-        /// Leave out what needs Kafka
+        /// Leave out what needs Kafka or PostgreSQL
         #[arg(long)]
         quick: bool,
     },
@@ -103,6 +108,24 @@ enum Kafka {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Postgres {
+    /// Start it at a free port; the first time Debian's package is installed
+    Up {
+        /// Where its data and its log are
+        #[arg(long, default_value = ".postgres")]
+        dir: PathBuf,
+    },
+    /// Stop it; its data stays
+    Down {
+        #[arg(long, default_value = ".postgres")]
+        dir: PathBuf,
+        /// Delete its data too
+        #[arg(long)]
+        delete: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Kafka(Kafka::Up { brokers, port, dir }) => up(brokers, port, &dir),
@@ -110,6 +133,8 @@ fn main() -> ExitCode {
         Chore::Kafka(Kafka::Topic { name, partitions, dir }) => topic(&name, partitions, &dir),
         Chore::Kafka(Kafka::Clients) => clients(),
         Chore::Kafka(Kafka::Status { dir }) => status(&dir),
+        Chore::Postgres(Postgres::Up { dir }) => postgres_up(&dir),
+        Chore::Postgres(Postgres::Down { dir, delete }) => postgres_down(&dir, delete),
         Chore::Test { quick } => test::test(quick),
         Chore::Tidy => tidy::tidy(),
         Chore::Bench { name, args } => bench(name.as_deref(), &args),
@@ -168,6 +193,24 @@ fn down(dir: &Path, delete: bool) -> anyhow::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+fn postgres_up(dir: &Path) -> anyhow::Result<()> {
+    let server = if dir.join("port").exists() { Server::open(dir)? } else { Server::create(dir)? };
+    server.start()?;
+    println!("postgresql is up: {}", server.url());
+    Ok(())
+}
+
+fn postgres_down(dir: &Path, delete: bool) -> anyhow::Result<()> {
+    if !dir.exists() {
+        println!("nothing runs in {}", dir.display());
+        return Ok(());
+    }
+    let server = Server::open(dir)?;
+    server.stop()?;
+    println!("postgresql is stopped");
+    if delete { server.delete() } else { Ok(()) }
 }
 
 fn topic(name: &str, partitions: i32, dir: &Path) -> anyhow::Result<()> {
@@ -248,11 +291,15 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
         ])
         .args(args)
         .env("HOOKSTREAM_TEST_BIN", services);
-    // Asking what it can do needs no brokers.
+    // Asking what it can do needs no servers.
     if std::env::var_os(BENCH_KAFKA).is_some()
         || args.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help"))
     {
         return run::run(&mut command);
+    }
+    if name == "history" {
+        let postgres = OwnPostgres::start("bench")?;
+        return run::run(command.env(TEST_POSTGRES, postgres.url()));
     }
     let kafka = OwnKafka::start("bench", if name == "latency" { 3 } else { 1 })?;
     run::run(command.env(BENCH_KAFKA, kafka.bootstrap_servers()))

@@ -1,14 +1,16 @@
-//! `cargo xtask test`: everything that must hold, in one command, with a Kafka of its own.
+//! `cargo xtask test`: everything that must hold, in one command, with a Kafka and a PostgreSQL of its own.
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use cargo_metadata::MetadataCommand;
 use xtask::kafka::{Clients, Cluster, Spec};
+use xtask::postgres::Server;
 
 use crate::run::Counts;
 use crate::{run, tidy};
@@ -53,14 +55,17 @@ impl Steps {
         })?;
         let clients = self.step("clients", Clients::fetch)?;
         let kafka = self.step("kafka up", || OwnKafka::start("test", BROKERS))?;
+        let postgres = self.step("postgresql up", || OwnPostgres::start("test"))?;
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         tests.env("HOOKSTREAM_TEST_BIN", &services).envs(clients.environment());
         kafka.name_to(&mut tests);
+        tests.env(TEST_POSTGRES, postgres.url());
         let mut counts = Counts::default();
         let result = self.step("tests", || run::run_tests(&mut tests, &mut counts));
-        self.step("kafka down", || {
+        self.step("kafka and postgresql down", || {
             drop(kafka);
+            drop(postgres);
             Ok(())
         })?;
         // What was just shown on Kafka is to hold on the development broker as well.
@@ -87,10 +92,10 @@ impl Steps {
         println!("\n==> summary");
         for (name, took, good) in &self.done {
             let mark = if *good { "ok" } else { "FAILED" };
-            println!("    {name:<22} {:>7.1} s  {mark}", took.as_secs_f64());
+            println!("    {name:<26} {:>7.1} s  {mark}", took.as_secs_f64());
         }
         let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
-        println!("    {:<22} {:>7.1} s\n", "total", total.as_secs_f64());
+        println!("    {:<26} {:>7.1} s\n", "total", total.as_secs_f64());
         let Counts { passed, failed, skipped } = self.counts;
         println!("{passed} passed, {failed} failed, {skipped} skipped");
     }
@@ -159,11 +164,7 @@ impl OwnKafka {
         let dir = std::env::temp_dir().join(format!("hookstream-{purpose}-{}", std::process::id()));
         let cluster = Cluster::create(&dir, &Spec { ports: free_ports(brokers)? })?;
         let interrupted = cluster.clone();
-        ctrlc::set_handler(move || {
-            end(&interrupted);
-            std::process::exit(130);
-        })
-        .context("the signal handler could not be set")?;
+        on_interrupt(move || end(&interrupted))?;
         // Under its guard before it starts: what starts half-way is torn down too.
         let kafka = Self { cluster };
         kafka.cluster.start()?;
@@ -186,6 +187,63 @@ impl Drop for OwnKafka {
     fn drop(&mut self) {
         end(&self.cluster);
     }
+}
+
+/// Names the PostgreSQL that tests and benchmarks are to use.
+pub(crate) const TEST_POSTGRES: &str = "HOOKSTREAM_TEST_POSTGRES";
+
+/// A PostgreSQL that goes away with this process, as [`OwnKafka`] does.
+#[derive(Debug)]
+pub struct OwnPostgres {
+    server: Server,
+}
+
+impl OwnPostgres {
+    /// Starts it; `purpose` is in its directory's name.
+    pub fn start(purpose: &str) -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("hookstream-{purpose}-postgres-{}", std::process::id()));
+        let server = Server::create(&dir)?;
+        let interrupted = server.clone();
+        on_interrupt(move || end_postgres(&interrupted))?;
+        let postgres = Self { server };
+        postgres.server.start()?;
+        println!("    {}, log in {}", postgres.server.url(), dir.display());
+        Ok(postgres)
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+}
+
+impl Drop for OwnPostgres {
+    fn drop(&mut self) {
+        end_postgres(&self.server);
+    }
+}
+
+fn end_postgres(server: &Server) {
+    if let Err(error) = server.stop().and_then(|()| server.delete()) {
+        eprintln!("warning: the postgresql that was started for this is left behind: {error:#}");
+    }
+}
+
+type Undo = Box<dyn FnOnce() + Send>;
+
+/// Does this, too, before an interrupted process ends.
+fn on_interrupt(undo: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    static UNDO: Mutex<Vec<Undo>> = Mutex::new(Vec::new());
+    let mut all = UNDO.lock().unwrap_or_else(PoisonError::into_inner);
+    all.push(Box::new(undo));
+    if all.len() == 1 {
+        let interrupted = || {
+            let all = std::mem::take(&mut *UNDO.lock().unwrap_or_else(PoisonError::into_inner));
+            all.into_iter().for_each(|undo| undo());
+            std::process::exit(130);
+        };
+        ctrlc::set_handler(interrupted).context("the signal handler could not be set")?;
+    }
+    Ok(())
 }
 
 fn end(cluster: &Cluster) {

@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-settings", &["hookstream-types", "hookstream-core"]),
     ("hookstream-runtime", &["hookstream-types", "hookstream-settings"]),
     ("hookstream-log", &["hookstream-types", "hookstream-core", "hookstream-wire"]),
+    ("hookstream-history", &["hookstream-types", "hookstream-core", "hookstream-wire"]),
     ("hookstream-egress", &["hookstream-types", "hookstream-core"]),
     ("hookstream-devbroker", &[]),
     (
@@ -103,6 +104,7 @@ const TESTS: &[&str] = &[
     "hookstream-config",
     "hookstream-settings",
     "hookstream-runtime",
+    "hookstream-history",
     "hookstream-egress",
     "hookstream-ingester",
     "hookstream-fanout",
@@ -123,6 +125,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     // The benchmark measures the bare loop to compare with.
     ("reqwest", &["hookstream-bench"]),
     ("config", &["hookstream-settings"]),
+    ("sqlx", &["hookstream-history"]),
     ("kafka-protocol", &["hookstream-devbroker"]),
 ];
 

@@ -1,6 +1,8 @@
 //! What is decided about a job. The sender decides once, in a log; everything that follows is made from this.
 
-use hookstream_types::{DeliveryId, Generation, Offset, UnixMillis};
+use std::sync::Arc;
+
+use hookstream_types::{AccountUid, DeliveryId, EventId, Generation, Offset, UnixMillis, WebhookId};
 use serde::{Deserialize, Serialize};
 
 /// One decision about the job at `offset` of `deliveries[p]`, as it stands in `attempts[p]`.
@@ -11,8 +13,21 @@ pub struct Decision {
     pub delivery: DeliveryId,
     /// The generation of the job that was decided.
     pub generation: Generation,
+    /// What the delivery is, where the decision rests on no attempt that says so. None of a deferral: there are many,
+    /// and they are no history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<Box<About>>,
     #[serde(flatten)]
     pub verdict: Verdict,
+}
+
+/// What a delivery is: which event, for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub webhook: WebhookId,
+    pub account: AccountUid,
+    pub event: EventId,
+    pub event_type: Arc<str>,
 }
 
 /// What becomes of the job.

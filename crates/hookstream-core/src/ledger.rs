@@ -99,6 +99,7 @@ mod tests {
             offset: Offset(offset),
             delivery: DeliveryId(Uuid::from_u128(9)),
             generation: Generation::default(),
+            about: None,
             verdict: Verdict::Delivered,
         };
         Entry::Decisions { owner: owner(by), decisions: vec![decision] }

@@ -20,7 +20,7 @@ use hookstream_types::{AccountUid, Generation, Mono, Now, Offset, OwnerId, UnixM
 use rustc_hash::FxHashMap;
 
 use crate::config::{View, Webhook, WebhookState};
-use crate::decision::{DeadReason, Decision, DeferReason, RejectReason, SkipReason, Verdict};
+use crate::decision::{About, DeadReason, Decision, DeferReason, RejectReason, SkipReason, Verdict};
 use crate::dedupe::{Seen, Window};
 use crate::exchange::{Exchange, FailureKind};
 use crate::frontier::Frontier;
@@ -78,6 +78,8 @@ const MAX_BUNDLE: usize = 128;
 const MAX_BUNDLE_BYTES: usize = 256 * 1024;
 /// Decisions in one record.
 const MAX_DECISIONS: usize = 256;
+/// Bytes of the event types that they name: with the rest of 256 decisions well below a record's bound.
+const MAX_DECISIONS_TEXT: usize = 128 * 1024;
 /// Part of the in-flight bound beyond which nobody may wait long in memory if others come.
 const CROWDED_PERCENT: usize = 80;
 /// Part of the in-flight bound that one account's requests may take: they can't be put off any more.

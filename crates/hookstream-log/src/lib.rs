@@ -1,7 +1,8 @@
 //! The log as a trait, and Kafka behind it.
 //!
 //! [`Log`] is what a stage needs; [`kafka`] is how it gets it from a consumer group. Beside it: [`admin`] makes and
-//! checks topics, [`tail`] follows a compacted topic, [`fenced`] writes as the only one.
+//! checks topics, [`tail`] follows a compacted topic, [`scan`] all
+//! partitions of one, [`fetch`] reads single records, [`fenced`] writes as the only one.
 //!
 //! **Invariant:** this is the only crate that names rdkafka.
 
@@ -11,11 +12,13 @@ mod client;
 pub mod contract;
 mod error;
 pub mod fenced;
+pub mod fetch;
 pub mod kafka;
 mod log;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 pub mod pipe;
+pub mod scan;
 
 mod native;
 pub mod tail;

@@ -470,10 +470,12 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
         let route = &context.route;
         let end = End::of(exchange, &route.webhook, now.wall);
         self.observer.ended(job, &end, exchange, now);
-        let keep_bodies = !(route.webhook.log_only_errors && end.outcome == Outcome::Delivered);
+        let revision = route.webhook.revision;
+        let unlisted = route.webhook.log_only_errors && end.outcome == Outcome::Delivered;
         let (request, started_at) = (&context.request, context.started_at);
+        let redactor = &route.redactor;
         let record =
-            attempt::Attempt::of(job, request, exchange, started_at, keep_bodies, &route.redactor).encode();
+            attempt::Attempt::of(job, request, exchange, started_at, revision, unlisted, redactor).encode();
         let now = Now { broker: self.clock.now(now.mono), ..now };
         // Few need it, and chance is not free.
         let jitter = if matches!(end.outcome, Outcome::Retry { .. }) { (self.jitter)() } else { 0.0 };

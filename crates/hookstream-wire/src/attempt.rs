@@ -10,11 +10,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hookstream_core::decision::Decision;
-use hookstream_core::exchange::{Exchange, Request, Timings};
+use hookstream_core::exchange::{Exchange, FailureKind, Request, Timings};
 use hookstream_core::job::Job;
 use hookstream_core::ledger::Entry;
 use hookstream_core::redact::Redactor;
-use hookstream_types::{OwnerId, UnixMillis, limits};
+use hookstream_types::{AccountUid, EventId, OwnerId, UnixMillis, WebhookId, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::bad_record::{BadRecord, VERSION};
@@ -22,12 +22,18 @@ use crate::bad_record::{BadRecord, VERSION};
 /// One exchange with an endpoint, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt<'a> {
-    pub webhook: hookstream_types::WebhookId,
-    pub account: hookstream_types::AccountUid,
-    pub event: hookstream_types::EventId,
+    pub webhook: WebhookId,
+    pub account: AccountUid,
+    pub event: EventId,
     pub event_type: Cow<'a, str>,
     /// 1 for the first.
     pub number: u32,
+    /// The webhook's revision that the request was made by; 0 where the record does not say.
+    #[serde(default)]
+    pub revision: u64,
+    /// A success of a webhook that logs only errors: without bodies, and not listed in the history.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlisted: bool,
     /// On the sender's clock.
     pub started_at: UnixMillis,
     pub request: LoggedRequest<'a>,
@@ -58,7 +64,7 @@ pub struct LoggedResponse<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedFailure<'a> {
-    pub kind: hookstream_core::exchange::FailureKind,
+    pub kind: FailureKind,
     pub message: Cow<'a, str>,
 }
 
@@ -143,20 +149,21 @@ impl From<&Timings> for LoggedTimings {
 }
 
 impl<'a> Attempt<'a> {
-    /// What is kept of an exchange, without the webhook's secrets.
+    /// What is kept of an exchange, without the webhook's secrets. The bodies of an `unlisted` one are not.
     #[must_use]
     pub fn of(
         job: &'a Job,
         request: &'a Request,
         exchange: &'a Exchange,
         started_at: UnixMillis,
-        keep_bodies: bool,
+        revision: u64,
+        unlisted: bool,
         redactor: &Redactor,
     ) -> Self {
         let body = |bytes: &'a [u8], max: usize, cut: bool| {
             let kept = &bytes[..bytes.len().min(max)];
             let cut = cut || kept.len() < bytes.len();
-            if keep_bodies { Body::of(redactor.body(kept, cut), max, cut) } else { None }
+            if unlisted { None } else { Body::of(redactor.body(kept, cut), max, cut) }
         };
         let (response, failure) = match &exchange.result {
             Ok(response) => {
@@ -181,6 +188,8 @@ impl<'a> Attempt<'a> {
             event: job.event.event,
             event_type: Cow::Borrowed(&job.event.event_type),
             number: job.state.attempts.saturating_add(1),
+            revision,
+            unlisted,
             started_at,
             request: LoggedRequest {
                 method: Cow::Borrowed(request.method.as_str()),
@@ -264,6 +273,59 @@ pub fn decode(value: &[u8]) -> Result<Entry, BadRecord> {
     Ok(Entry::Decisions { owner: line.owner, decisions: line.decisions })
 }
 
+/// What the history index keeps of an [`Attempt`]: all but its headers and bodies, which are passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Outline {
+    pub webhook: WebhookId,
+    pub account: AccountUid,
+    pub event: EventId,
+    pub event_type: String,
+    pub number: u32,
+    #[serde(default)]
+    pub revision: u64,
+    #[serde(default)]
+    pub unlisted: bool,
+    pub started_at: UnixMillis,
+    #[serde(default)]
+    pub response: Option<OutlinedResponse>,
+    #[serde(default)]
+    pub failure: Option<OutlinedFailure>,
+    pub timings: LoggedTimings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct OutlinedResponse {
+    pub status: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct OutlinedFailure {
+    pub kind: FailureKind,
+}
+
+/// Reads a ledger entry with the outline of the exchange that its first decision rests on, if it holds one.
+///
+/// # Errors
+/// [`BadRecord`] names what is wrong.
+pub fn decode_outline(value: &[u8]) -> Result<(Entry, Option<Outline>), BadRecord> {
+    #[derive(Deserialize)]
+    struct Line {
+        v: u32,
+        owner: OwnerId,
+        #[serde(default)]
+        decisions: Vec<Decision>,
+        #[serde(default)]
+        attempt: Option<Outline>,
+    }
+    let line: Line =
+        serde_json::from_slice(value).map_err(|source| BadRecord::of_json("value", value, source))?;
+    BadRecord::check_version(line.v)?;
+    if line.decisions.is_empty() {
+        return Ok((Entry::Owner(line.owner), None));
+    }
+    Ok((Entry::Decisions { owner: line.owner, decisions: line.decisions }, line.attempt))
+}
+
 /// Reads the exchange of a record, if it holds one.
 ///
 /// # Errors
@@ -283,7 +345,7 @@ pub fn decode_attempt(value: &[u8]) -> Result<Option<Attempt<'static>>, BadRecor
 
 #[cfg(test)]
 mod tests {
-    use hookstream_core::decision::Verdict;
+    use hookstream_core::decision::{About, SkipReason, Verdict};
     use hookstream_types::{DeliveryId, Generation, Offset};
     use uuid::Uuid;
 
@@ -303,6 +365,7 @@ mod tests {
             offset: Offset(4),
             delivery: DeliveryId(Uuid::from_u128(2)),
             generation: Generation { run: 0, n: 1 },
+            about: None,
             verdict: Verdict::Retry { due: UnixMillis(5) },
         };
         let decided = Entry::Decisions { owner: OwnerId(Uuid::from_u128(1)), decisions: vec![retry] };
@@ -315,6 +378,68 @@ mod tests {
         for entry in [owner, decided] {
             assert_eq!(decode(bytes(&entry).as_bytes()).unwrap(), entry);
         }
+    }
+
+    #[test]
+    fn golden_skip() {
+        let about = About {
+            webhook: WebhookId(Uuid::from_u128(3)),
+            account: AccountUid(Uuid::from_u128(4)),
+            event: EventId(Uuid::from_u128(5)),
+            event_type: "order.paid".into(),
+        };
+        let skipped = Decision {
+            offset: Offset(4),
+            delivery: DeliveryId(Uuid::from_u128(2)),
+            generation: Generation::default(),
+            about: Some(Box::new(about)),
+            verdict: Verdict::Skipped { reason: SkipReason::Deleted },
+        };
+        let entry = Entry::Decisions { owner: OwnerId(Uuid::from_u128(1)), decisions: vec![skipped] };
+        let text = concat!(
+            r#"{"v":1,"owner":"00000000-0000-0000-0000-000000000001","decisions":[{"offset":4,"#,
+            r#""delivery":"00000000-0000-0000-0000-000000000002","generation":{"run":0,"n":0},"#,
+            r#""about":{"webhook":"00000000-0000-0000-0000-000000000003","#,
+            r#""account":"00000000-0000-0000-0000-000000000004","#,
+            r#""event":"00000000-0000-0000-0000-000000000005","event_type":"order.paid"},"#,
+            r#""verdict":"skipped","reason":"deleted"}]}"#
+        );
+        assert_eq!(bytes(&entry), text);
+        assert_eq!(decode(text.as_bytes()).unwrap(), entry);
+    }
+
+    #[test]
+    fn golden_attempts_old_and_new() {
+        const OLD: &str = concat!(
+            r#"{"webhook":"00000000-0000-0000-0000-000000000003","#,
+            r#""account":"00000000-0000-0000-0000-000000000004","#,
+            r#""event":"00000000-0000-0000-0000-000000000005","event_type":"order.paid","number":1,"#,
+            r#""started_at":6,"request":{"method":"POST","url":"https://a.example/","headers":[]},"#,
+            r#""response":{"status":204,"headers":[]},"timings":{"total_us":7}}"#
+        );
+        let old: Attempt<'static> = serde_json::from_str(OLD).unwrap();
+        assert_eq!((old.revision, old.unlisted), (0, false));
+        let text = |attempt: &Attempt<'_>| String::from_utf8(attempt.encode().0).unwrap();
+        let with = |extra: &str| OLD.replace("\"number\":1,", &format!("\"number\":1,{extra}"));
+        assert_eq!(text(&old), with("\"revision\":0,"));
+        let new = Attempt { revision: 8, unlisted: true, ..old };
+        assert_eq!(text(&new), with("\"revision\":8,\"unlisted\":true,"));
+        let entry = Entry::Decisions {
+            owner: OwnerId(Uuid::from_u128(1)),
+            decisions: vec![Decision {
+                offset: Offset(4),
+                delivery: DeliveryId(Uuid::from_u128(2)),
+                generation: Generation::default(),
+                about: None,
+                verdict: Verdict::Delivered,
+            }],
+        };
+        let mut value = Vec::new();
+        encode(&entry, Some(&new.encode()), &mut value);
+        let (read, outline) = decode_outline(&value).unwrap();
+        let outline = outline.unwrap();
+        assert_eq!((read, outline.revision, outline.unlisted), (entry, 8, true));
+        assert_eq!(outline.response, Some(OutlinedResponse { status: 204 }));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! an error that says so. Golden tests hold the bytes.
 
 pub mod attempt;
+pub mod audit;
 mod bad_record;
 pub mod command;
 pub mod config;

@@ -51,7 +51,8 @@ impl Owner {
                 }
             }
         };
-        let decision = Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
+        let decision =
+            Decision { offset, delivery: state.delivery, generation: state.generation, about: None, verdict };
         self.append(vec![decision], Some(offset), fx);
     }
 
@@ -149,16 +150,28 @@ impl Owner {
         held.job.state.deferred_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         let state = &held.job.state;
         let verdict = Verdict::Deferred { due: now.broker + after, reason };
-        let decision = Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
+        let decision =
+            Decision { offset, delivery: state.delivery, generation: state.generation, about: None, verdict };
         self.undecided.push(decision);
     }
 
     pub(super) fn skip(&mut self, offset: Offset, reason: SkipReason) {
         let Some(held) = self.held.get_mut(&offset) else { return };
         held.stage = Stage::Deciding;
-        let state = &held.job.state;
-        let verdict = Verdict::Skipped { reason };
-        let decision = Decision { offset, delivery: state.delivery, generation: state.generation, verdict };
+        let (state, event) = (&held.job.state, &held.job.event);
+        let about = About {
+            webhook: state.webhook,
+            account: event.account,
+            event: event.event,
+            event_type: Arc::from(&*event.event_type),
+        };
+        let decision = Decision {
+            offset,
+            delivery: state.delivery,
+            generation: state.generation,
+            about: Some(Box::new(about)),
+            verdict: Verdict::Skipped { reason },
+        };
         self.undecided.push(decision);
     }
 }

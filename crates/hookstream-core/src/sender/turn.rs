@@ -210,7 +210,14 @@ impl Owner {
     /// Deferrals and skips of this turn, many to a record.
     pub(super) fn decide(&mut self, fx: &mut Vec<Effect>) {
         while !self.undecided.is_empty() {
-            let rest = self.undecided.split_off(self.undecided.len().min(MAX_DECISIONS));
+            let mut text = 0;
+            let fit = self.undecided.iter().take(MAX_DECISIONS).take_while(|decision| {
+                text += decision.about.as_ref().map_or(0, |about| about.event_type.len());
+                text <= MAX_DECISIONS_TEXT
+            });
+            // One alone always fits: an event's attributes are smaller than that.
+            let fit = fit.count().max(1);
+            let rest = self.undecided.split_off(fit);
             let decisions = std::mem::replace(&mut self.undecided, rest);
             self.append(decisions, None, fx);
         }

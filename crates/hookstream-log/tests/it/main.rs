@@ -7,6 +7,7 @@ mod fenced;
 mod group;
 mod kafka;
 mod lease;
+mod scan;
 mod tail;
 
 mod contract {
