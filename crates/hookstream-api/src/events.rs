@@ -308,6 +308,7 @@ fn source(view: &View, name: Option<&str>) -> Result<Arc<Source>, Problem> {
             created_at: UnixMillis(0),
             updated_at: UnixMillis(0),
             actor: "hookstream".to_owned(),
+            request: None,
         };
         let name = DEFAULT_SOURCE.to_owned();
         return Ok(Arc::new(Source { name, topics: Vec::new(), format: Format::Auto, strict: false, meta }));

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
-use hookstream_core::config::{Account, EventType, Format, Mapping, Meta, Pick, Source, View};
+use hookstream_core::config::{
+    Account, DeliveryMode, EventType, Format, Mapping, Meta, Pick, Source, Verification, View,
+};
 use hookstream_core::event::Event;
 use hookstream_types::{AccountUid, Offset, UnixMillis};
 use rustc_hash::FxHashMap;
@@ -69,10 +71,19 @@ pub struct Configured(Arc<View>);
 
 impl Configured {
     fn new() -> Self {
-        let meta =
-            || Meta { revision: 1, created_at: UnixMillis(0), updated_at: UnixMillis(0), actor: "t".into() };
-        let accounts = [("acme", ACME), ("default", DEFAULT)]
-            .map(|(name, uid)| (name.to_owned(), Arc::new(Account { uid, name: name.into(), meta: meta() })));
+        let meta = || Meta {
+            revision: 1,
+            created_at: UnixMillis(0),
+            updated_at: UnixMillis(0),
+            actor: "t".into(),
+            request: None,
+        };
+        let accounts = [("acme", ACME), ("default", DEFAULT)].map(|(name, uid)| {
+            (
+                name.to_owned(),
+                Arc::new(Account { uid, name: name.into(), verification: Verification::Ping, meta: meta() }),
+            )
+        });
         let mapping = Mapping {
             id: None,
             event_type: Pick::Pointer("/kind".into()),
@@ -88,7 +99,16 @@ impl Configured {
         let sources =
             [source("mapped", Format::Json { mapping }, false), source("strict", Format::Auto, true)];
         let types = ["known", "order.paid", "tree"].map(|name| {
-            let event_type = EventType { name: name.into(), description: None, meta: meta() };
+            let event_type = EventType {
+                name: name.into(),
+                description: None,
+                schema: None,
+                sample: None,
+                scopes: Vec::new(),
+                delivery: DeliveryMode::Async,
+                deprecated: false,
+                meta: meta(),
+            };
             (name.to_owned(), Arc::new(event_type))
         });
         let (accounts, sources) = (BTreeMap::from(accounts), BTreeMap::from(sources));
