@@ -21,8 +21,11 @@ mod scope;
 mod strict_json;
 pub mod token;
 
+pub use authenticate::Authenticator;
+pub use cursor::{Cursors, List};
 pub use principal::{Bound, Denied, Principal};
 pub use scope::{ForeignScope, Scope, ScopeMap, Scopes, UnknownScope};
+pub(crate) use strict_json::object as strict_object;
 
 /// Fills a slice with random bytes.
 pub type Fill<'a> = &'a mut dyn FnMut(&mut [u8]);

@@ -1,9 +1,241 @@
 //! The REST API: what comes in over HTTP, checked and handed on.
+//!
+//! [`routes`] are the paths; [`resources`] what is done to the configuration, which [`api::Api`] reads and writes;
+//! [`access`] says who asks; [`events`] takes events. Any number of replicas serve at a time: all of them follow the
+//! configuration's log, and write it one at a time (`hookstream_config::writer`).
 
 pub mod access;
+pub mod api;
+mod bridges;
+mod configuration;
+mod docs;
 pub mod events;
 pub mod problem;
+mod request;
+pub mod resources;
+mod routes;
 pub mod server;
+mod transfer;
 
 #[cfg(test)]
 mod testing;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hookstream_config::{Base, ConfigWriter, os_random};
+use hookstream_egress::{Client, EgressSettings};
+use hookstream_log::appender::Appender;
+use hookstream_runtime::{Ctx, ServiceError};
+use hookstream_settings::{ApiSettings, IssuerSettings, Settings};
+use hookstream_types::Secret;
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::access::authenticate::{AdminToken, Authenticator};
+use crate::access::jwks::{Fetch, Jwks};
+use crate::access::jwt::Issuer;
+use crate::access::limits::{Limits, Rate};
+use crate::access::oauth::{self, Clock, Peer, Random, TokenEndpoint};
+use crate::access::token::AccessTokens;
+use crate::access::{Cursors, ForeignScope, Principal, ScopeMap};
+use crate::api::{Api, Shared};
+use crate::bridges::{Configured, Keys, Sink};
+use crate::events::{EventLimits, Events};
+use crate::problem::{Kind, Problem};
+
+/// Purposes that keys are derived for.
+const TOKEN_KEYS: &str = "hookstream access tokens";
+const CURSOR_KEYS: &str = "hookstream cursors";
+/// Clients whose request rates are remembered.
+const RATES: usize = 10_000;
+
+/// The API can't listen.
+#[derive(Debug, thiserror::Error)]
+#[error("could not listen on `{address}`; give another address as `api.listen` (HOOKSTREAM__API__LISTEN)")]
+struct CouldNotListen {
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Runs the service until it is told to stop.
+///
+/// # Errors
+/// What keeps it from going on.
+pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
+    run_with(ctx, Router::new()).await
+}
+
+/// Runs the service, with other routes beside its own.
+///
+/// # Errors
+/// What keeps it from going on.
+pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
+    // Bound first: an address that can't be had is said at once.
+    let address = ctx.settings.api.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| CouldNotListen { address, source })?;
+    let health = ctx.health.component("server");
+    health.unready("starting");
+    let Some(base) = Base::ready(&ctx).await? else { return Ok(()) };
+    let router = router(&ctx, &base)?.merge(beside);
+    health.ready();
+    info!(address = %listener.local_addr()?, "serving the API");
+    let limits = server::Limits { grace: ctx.settings.shutdown.grace, ..server::Limits::default() };
+    server::serve(listener, router, ctx.shutdown.clone(), limits).await;
+    Ok(())
+}
+
+fn router(ctx: &Ctx, base: &Base) -> Result<Router, ServiceError> {
+    let settings = &ctx.settings;
+    let Base { kafka, topics, keyring, follower, partitions } = base;
+    let writer =
+        ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, Arc::clone(keyring))?;
+    let clock = ctx.clock;
+    let now: Clock = Arc::new(move || hookstream_types::Now {
+        mono: clock.mono(),
+        wall: clock.wall(),
+        broker: clock.wall(),
+    });
+    let random: Random = Arc::new(|bytes: &mut [u8]| os_random(bytes));
+    let configured = Configured(Arc::clone(follower));
+    let api_settings = &settings.api;
+    let tokens =
+        AccessTokens::new(keyring.derive(TOKEN_KEYS), api_settings.url.clone(), api_settings.token_lifetime)?;
+    let scopes = scope_map(api_settings)?;
+    let admin = api_settings.read_admin_token().map_err(|problem| problem.to_string())?;
+    let keys: Arc<dyn Fetch> = Arc::new(Keys(egress(settings)?));
+    let issuers = api_settings.issuers.iter().map(|settings| issuer(settings, &keys)).collect();
+    let authenticator = Arc::new(Authenticator {
+        tokens: tokens.clone(),
+        clients: Arc::new(configured.clone()),
+        accounts: Arc::new(configured.clone()),
+        issuers,
+        scopes: scopes.clone(),
+        admin: admin.as_ref().map(AdminToken::new).transpose()?,
+        clock: Arc::clone(&now),
+    });
+    let cursor_keys: Vec<Secret> = keyring.derive(CURSOR_KEYS).into_iter().map(|(_, key)| key).collect();
+    let api = Arc::new(Api {
+        follower: Arc::clone(follower),
+        writer,
+        egress: egress(settings)?,
+        authenticator,
+        cursors: Cursors::new(&cursor_keys),
+        clock,
+        user_agent: settings.sender.user_agent().to_owned(),
+        overlap: api_settings.secret_overlap,
+    });
+    let token_endpoint =
+        TokenEndpoint::new(Arc::new(configured.clone()), tokens, scopes, Arc::clone(&now), random);
+    let sink = Sink {
+        appender: Appender::start(kafka)?,
+        topic: Arc::clone(&topics.events),
+        partitions: *partitions,
+    };
+    let events = Events::new(sink, configured, Arc::new(move || clock.wall()), EventLimits::default());
+    let events = Arc::new(events).router().layer(middleware::from_fn(event_client));
+
+    let (resources, description) = routes::resources().split_for_parts();
+    let page = docs::page(&description);
+    let description = Arc::new(serde_json::to_value(&description)?);
+    let per_second = NonZeroU32::new(api_settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
+    let guard = Arc::new(Guard {
+        authenticator: Arc::clone(&api.authenticator),
+        rates: Limits::new(
+            Rate { burst: per_second, every: std::time::Duration::from_secs(1) / per_second.get() },
+            RATES,
+        ),
+        clock: now,
+    });
+    Ok(Router::new()
+        .merge(resources.with_state(Shared(api)))
+        .merge(events)
+        .layer(middleware::from_fn_with_state(guard, guarded))
+        .merge(oauth::router(Arc::new(token_endpoint)))
+        .route("/api/v1/openapi.json", get(move || async move { Json((*description).clone()) }))
+        .route("/api/v1/docs", get(move || async move { page }))
+        .fallback(|| async {
+            Problem::not_found("there is nothing at this path: `/api/v1/docs` lists what there is")
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Kind::MethodNotAllowed, "this path has other methods: `/api/v1/docs` lists them")
+        })
+        .layer(middleware::from_fn(peer)))
+}
+
+fn egress(settings: &Settings) -> Result<Client, ServiceError> {
+    let hookstream_settings::Egress { allow_http, allow_private } = settings.egress;
+    Ok(Client::new(EgressSettings { allow_http, allow_private })?)
+}
+
+fn scope_map(settings: &ApiSettings) -> Result<ScopeMap, ServiceError> {
+    let mut rules = Vec::new();
+    for rule in &settings.scopes {
+        let grants = rule.grants.iter().map(|grant| grant.parse()).collect::<Result<_, _>>()?;
+        let (scope, access_type) = (rule.scope.clone(), rule.access_type.clone());
+        rules.push(ForeignScope { scope, access_type, grants });
+    }
+    Ok(ScopeMap::new(rules))
+}
+
+fn issuer(settings: &IssuerSettings, keys: &Arc<dyn Fetch>) -> (Issuer, Jwks) {
+    let IssuerSettings { issuer, audience, jwks_url, account_claim, access_type_claim, unbound } =
+        settings.clone();
+    let mut trusted = Issuer::new(issuer, audience, jwks_url.clone());
+    if let Some(claim) = account_claim {
+        trusted.account_claim = claim;
+    }
+    if let Some(claim) = access_type_claim {
+        trusted.access_type_claim = claim;
+    }
+    trusted.unbound = unbound;
+    (trusted, Jwks::new(jwks_url, Arc::clone(keys)))
+}
+
+/// Who asks, and how often.
+struct Guard {
+    authenticator: Arc<Authenticator>,
+    rates: Limits<String>,
+    clock: Clock,
+}
+
+/// Authenticates once, for all that follows; who can't be is turned away by the handler, if that asks.
+async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let now = (guard.clock)();
+    if let Ok(principal) = guard.authenticator.authenticate(request.headers(), now.wall).await {
+        if let Err(limited) = guard.rates.take(&principal.client, now.mono) {
+            return limited.into_response();
+        }
+        request.extensions_mut().insert(principal);
+    }
+    next.run(request).await
+}
+
+/// Lets in who may write events.
+async fn event_client(mut request: Request, next: Next) -> Response {
+    if let Some(principal) = request.extensions().get::<Principal>() {
+        if let Err(denied) = principal.require(access::Scope::EventsWrite) {
+            return denied.into_response();
+        }
+        let client =
+            events::Client { id: Arc::from(principal.client.as_str()), account: principal.bound.account() };
+        request.extensions_mut().insert(client);
+    }
+    next.run(request).await
+}
+
+/// Who is at the other end, for the token endpoint's count of failures.
+async fn peer(mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(address)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+        let address: IpAddr = address.ip();
+        request.extensions_mut().insert(Peer(address));
+    }
+    next.run(request).await
+}

@@ -69,6 +69,12 @@ kinds! {
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body's type is not read";
     /// The data of an event does not follow the schema of its event type; `errors` points into it.
     SchemaViolation = UNPROCESSABLE_ENTITY, "schema-violation", "The data does not follow the event type's schema";
+    /// The app does not hold the scopes that the event types need.
+    ScopesMissing = UNPROCESSABLE_ENTITY, "scopes-missing", "The app lacks scopes";
+    /// The endpoint did not answer the ping as it must; nothing was changed.
+    NotVerified = UNPROCESSABLE_ENTITY, "endpoint-not-verified", "The endpoint did not accept the ping";
+    /// What is configured can't be sent by this version.
+    NotSendable = UNPROCESSABLE_ENTITY, "not-sendable", "The webhook can't be published";
     /// The change needs `If-Match`.
     PreconditionRequired = PRECONDITION_REQUIRED, "precondition-required", "The request must name the revision";
     RateLimited = TOO_MANY_REQUESTS, "rate-limited", "There were too many requests";
@@ -100,8 +106,27 @@ pub struct Problem {
     /// Seconds to wait before the same request is sent again; also `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
+    /// What came of the ping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ping: Option<Box<PingReport>>,
     #[serde(skip)]
     headers: Option<Box<HeaderMap>>,
+}
+
+/// What came of a ping, or of a test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PingReport {
+    /// It answered with 2xx.
+    pub success: bool,
+    /// The endpoint's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub time_ms: u64,
+    /// Why there is no answer, or why it is not good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// One place that is at fault.
@@ -128,6 +153,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after: None,
+            ping: None,
             headers: None,
         }
     }

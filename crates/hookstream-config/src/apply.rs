@@ -24,7 +24,7 @@ use crate::writer::{Applied, ConfigWriter, WriteError};
 /// Bytes of a generated signing key.
 const GENERATED_SECRET_BYTES: usize = 32;
 /// Changes in one transaction; a longer plan takes several, each whole.
-const CHANGES_PER_WRITE: usize = 1_000;
+pub const CHANGES_PER_WRITE: usize = 1_000;
 
 /// What happens to one resource.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
 use hookstream_types::{AccountUid, Secret, SecretString};
 use hookstream_wire::config::{Key, Sealed};
 use sha2::{Digest, Sha256};
@@ -204,6 +205,18 @@ impl Keyring {
         }
         let data_key = self.data_key(account, sealed)?;
         Ok(Some(self.sealing().seal(&data_key_aad(account), data_key.key.bytes.as_slice(), fill)))
+    }
+
+    /// Keys for another purpose, one of each key of the ring, with its id; the newest first.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Vec<(String, Secret)> {
+        let derived = |key: &SecretKey| {
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(key.bytes.as_slice()).expect("HMAC takes keys of any length");
+            mac.update(purpose.as_bytes());
+            (key.id.clone(), Secret::new(mac.finalize().into_bytes().to_vec()))
+        };
+        self.keys.iter().map(derived).collect()
     }
 
     fn sealing(&self) -> &SecretKey {

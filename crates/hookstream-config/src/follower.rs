@@ -28,7 +28,7 @@ pub struct Follower {
     shared: Arc<Shared>,
     published: watch::Receiver<Option<Offset>>,
     publisher: AbortHandle,
-    _tail: Tail,
+    tail: Tail,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Follower {
         let (publish, published) = watch::channel(None);
         let publisher =
             tokio::spawn(publish_views(Arc::clone(&shared), tail.watch(), publish)).abort_handle();
-        Ok(Self { shared, published, publisher, _tail: tail })
+        Ok(Self { shared, published, publisher, tail })
     }
 
     /// The newest view; empty before [`Follower::caught_up`]. Cheap and lock-free.
@@ -83,6 +83,16 @@ impl Follower {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Option<Offset>> {
         self.published.clone()
+    }
+
+    /// Looks at everything that was read so far, which may be more than the view shows.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.shared.state())
+    }
+
+    /// Waits until everything below `offset` was read.
+    pub async fn read_to(&self, offset: Offset) {
+        self.tail.reached(offset).await;
     }
 
     /// Records that are left out of the view, or held there, and why.

@@ -24,6 +24,7 @@ use hookstream_wire::config::{
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
+use crate::change::WebhookSpec;
 use crate::envelope::{DataKey, Keyring, OpenError, Place};
 
 /// Field of a signing key, in the associated data.
@@ -387,6 +388,50 @@ impl State {
         let data_key = self.data_key(record.account).ok()?;
         let sealed = record.credentials.sealed();
         open_text(&data_key, &Key::Authorization(record.id), CREDENTIALS_FIELD, sealed).ok()
+    }
+
+    /// The webhook that a specification would make, with its secrets opened: to try it before it is written.
+    ///
+    /// # Errors
+    /// [`OpenError`] if what it keeps can't be opened.
+    pub fn preview(&self, id: WebhookId, spec: &WebhookSpec) -> Result<Webhook, OpenError> {
+        let old = self.webhook(id).map(|record| self.open(record)).transpose()?;
+        let old_secrets = || old.as_ref().map(|old| old.secrets.clone()).unwrap_or_default();
+        let header = |(name, value): &(String, Option<SecretString>)| {
+            let kept = || old.iter().flat_map(|old| &old.headers).find(|(other, _)| other == name);
+            let value = value.as_ref().map(|value| value.expose().to_owned());
+            (name.clone(), value.or_else(|| kept().map(|(_, value)| value.clone())).unwrap_or_default())
+        };
+        let authorization = spec.authorization.and_then(|id| self.authorization(id));
+        let authorization = authorization.filter(|found| found.account == spec.account);
+        let open = |record| open_authorization(&self.data_key(spec.account)?, record).map(Arc::new);
+        Ok(Webhook {
+            id,
+            account: spec.account,
+            name: spec.name.clone(),
+            description: spec.description.clone(),
+            app: spec.app,
+            state: spec.state,
+            disabled_reason: None,
+            source: spec.source.clone(),
+            event_types: spec.event_types.clone(),
+            url: spec.url.clone(),
+            method: spec.method,
+            content_type: spec.content_type.clone(),
+            payload: spec.payload.clone(),
+            headers: spec.headers.iter().map(header).collect(),
+            secrets: spec.secrets.clone().unwrap_or_else(old_secrets),
+            signature: spec.signature.clone(),
+            secret_header: spec.secret_header.clone(),
+            authorization: authorization.map(open).transpose()?,
+            retry: spec.retry.clone(),
+            give_up_on: spec.give_up_on.clone(),
+            timeout: spec.timeout,
+            rate: spec.rate,
+            concurrency: spec.concurrency,
+            log_only_errors: spec.log_only_errors,
+            revision: 0,
+        })
     }
 
     fn open_with(&self, data_key: &DataKey, record: &WebhookRecord) -> Result<Webhook, OpenError> {

@@ -7,6 +7,7 @@
 //! **Invariant:** this is the only crate that names rdkafka.
 
 pub mod admin;
+pub mod appender;
 mod client;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;

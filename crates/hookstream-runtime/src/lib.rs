@@ -9,7 +9,7 @@
 mod clock;
 mod health;
 mod metrics;
-mod ops;
+pub mod ops;
 mod process;
 mod run;
 mod telemetry;

@@ -50,11 +50,15 @@ impl Ops {
 
     /// Answers until dropped: also while the process drains, so that whoever watches sees it.
     pub async fn serve(self, ctx: &Ctx) -> io::Result<()> {
-        let metrics = Router::new().route("/metrics", get(metrics)).with_state(ctx.registry.clone());
-        let readiness = Router::new().route("/readyz", get(readyz)).with_state(ctx.health.clone());
-        let router = metrics.merge(readiness).route("/livez", get(|| async { "ok\n" }));
-        axum::serve(self.listener, router).await
+        axum::serve(self.listener, router(ctx)).await
     }
+}
+
+/// What is served, for those who have a server of their own.
+pub fn router(ctx: &Ctx) -> Router {
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(ctx.registry.clone());
+    let readiness = Router::new().route("/readyz", get(readyz)).with_state(ctx.health.clone());
+    metrics.merge(readiness).route("/livez", get(|| async { "ok\n" }))
 }
 
 async fn metrics(State(registry): State<Registry>) -> Response {

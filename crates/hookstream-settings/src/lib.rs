@@ -8,6 +8,7 @@
 //! sees all [`Problem`]s in one go; no `Debug` output, problem or [`Settings::to_yaml`] shows a secret; the process's
 //! environment is an argument.
 
+mod api;
 mod kafka;
 mod load;
 mod problem;
@@ -16,6 +17,7 @@ mod services;
 mod topics;
 mod values;
 
+pub use api::{ApiSettings, IssuerSettings, ScopeRule};
 pub use config::Map;
 pub use kafka::Kafka;
 pub use problem::Problem;
@@ -40,6 +42,7 @@ pub struct Settings {
     pub ingester: Ingester,
     pub fanout: Fanout,
     pub sender: Sender,
+    pub api: ApiSettings,
     pub secrets: Secrets,
     pub egress: Egress,
     pub log: Log,
@@ -66,6 +69,7 @@ impl Settings {
         self.kafka.check(&mut problems);
         self.topics.check(&mut problems);
         self.sender.check(&mut problems);
+        self.api.check(&mut problems);
         self.log.check(&mut problems);
         self.shutdown.check(&mut problems);
         problems

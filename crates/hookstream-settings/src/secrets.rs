@@ -59,6 +59,6 @@ impl Secrets {
     }
 }
 
-fn redacted<S: Serializer>(key: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn redacted<S: Serializer>(key: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     key.as_ref().map(|_| REDACTED).serialize(serializer)
 }

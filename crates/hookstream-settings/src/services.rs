@@ -167,7 +167,7 @@ impl Shutdown {
     }
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
         D::Error::custom("must be ADDRESS:PORT: `0.0.0.0:9464` for all, `127.0.0.1:9464` for this machine")

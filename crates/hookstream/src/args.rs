@@ -76,7 +76,7 @@ pub(crate) struct DevArgs {
     /// Where the development broker listens
     #[arg(long, value_name = "HOST:PORT", default_value = OWN_BROKER)]
     pub kafka_listen: SocketAddr,
-    /// Where HTTP is served [settings: ops.listen, 127.0.0.1:8080]
+    /// Where the API is served, with metrics and health [settings: api.listen, 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
     /// Add sample sources and webhooks, endpoints that misbehave, and events that keep coming
@@ -206,7 +206,8 @@ impl DevArgs {
     pub(crate) fn settings_of(&self, mut env: Map<String, String>) -> Result<Settings, Failure> {
         self.cluster.put_over(&mut env);
         if let Some(listen) = self.listen {
-            env.insert("HOOKSTREAM__OPS__LISTEN".to_owned(), listen.to_string());
+            env.insert("HOOKSTREAM__API__LISTEN".to_owned(), listen.to_string());
+            env.insert("HOOKSTREAM__API__URL".to_owned(), format!("http://{listen}"));
         }
         Settings::load_for_development(self.cluster.config.as_deref(), env).map_err(Failure::Settings)
     }

@@ -17,6 +17,7 @@ use hookstream_log::KafkaError;
 use hookstream_log::admin::{Cleanup, TopicSpec, What};
 use hookstream_runtime::{Ctx, ServiceError, spawn};
 use hookstream_settings::Settings;
+use hookstream_types::SecretString;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_wire::Topics;
 use tokio::task::JoinSet;
@@ -46,8 +47,11 @@ pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
         settings.secrets.key_file = Some(data_dir::key(&args.data_dir)?);
     }
     settings.validate().map_err(Failure::Settings)?;
-    check_listen(settings.ops.listen)?;
+    check_listen(settings.api.listen)?;
     let admin_token = data_dir::admin_token(&args.data_dir)?;
+    if settings.api.admin_token.is_none() && settings.api.admin_token_file.is_none() {
+        settings.api.admin_token = Some(SecretString::new(admin_token.clone()));
+    }
     let broker = if args.has_own_broker(&settings) { Some(own_broker::start(args)?) } else { None };
     if let Some(broker) = &broker {
         settings.kafka.bootstrap_servers = broker.address().to_string();
@@ -151,9 +155,12 @@ async fn services(ctx: Ctx, about: About) -> Result<(), ServiceError> {
     let mut running = JoinSet::new();
     // Every scope is there before the first service starts, so that the process isn't ready too early.
     let (ingester, fanout, sender) = (ctx.child("ingester"), ctx.child("fanout"), ctx.child("sender"));
+    let api = ctx.child("api");
+    let beside = hookstream_runtime::ops::router(&ctx);
     running.spawn(named("ingester", spawn("ingester", ingester, hookstream_ingester::run)));
     running.spawn(named("fanout", spawn("fanout", fanout, hookstream_fanout::run)));
     running.spawn(named("sender", spawn("sender", sender, hookstream_sender::run)));
+    running.spawn(named("api", spawn("api", api, |ctx| hookstream_api::run_with(ctx, beside))));
     let announcer = tokio::spawn(announce(ctx.clone(), about));
 
     let mut result = Ok(());
@@ -219,7 +226,7 @@ impl About {
         Self {
             namespace: settings.kafka.namespace.clone(),
             own_data: broker.map(|_| display(&args.data_dir)),
-            listen: settings.ops.listen,
+            listen: settings.api.listen,
             admin_token,
             key_option: if args.data_dir == Path::new(DATA_DIR) {
                 String::new()
@@ -243,7 +250,9 @@ impl About {
             }
             None => text += &format!("  Kafka        {kafka}\n"),
         }
-        text += &format!("  HTTP         http://{listen}/metrics, /livez and /readyz\n");
+        text += &format!(
+            "  API          http://{listen}/api/v1, described at http://{listen}/api/v1/docs; /metrics, /readyz\n"
+        );
         text += &format!("  admin token  {admin_token}\n");
         if self.private {
             text +=

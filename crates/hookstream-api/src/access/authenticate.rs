@@ -183,6 +183,10 @@ where
     type Rejection = AuthError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        // A layer above may have looked already.
+        if let Some(principal) = parts.extensions.get::<Self>() {
+            return Ok(principal.clone());
+        }
         let authenticator = Arc::<Authenticator>::from_ref(state);
         let now = (authenticator.clock)().wall;
         authenticator.authenticate(&parts.headers, now).await

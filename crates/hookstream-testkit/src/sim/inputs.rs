@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    Account, DEFAULT_ACCOUNT, Format, Mapping, Meta, Pick, Source, View, Webhook, WebhookState,
+    Account, DEFAULT_ACCOUNT, Format, Mapping, Meta, Pick, Source, Verification, View, Webhook,
+    WebhookSecret, WebhookState,
 };
-use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_types::{AccountUid, EventId, Offset, Partition, Secret, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, EventId, Offset, Partition, UnixMillis, WebhookId};
 
 use super::books::Expected;
 use super::cluster::{Payload, TopicPartition};

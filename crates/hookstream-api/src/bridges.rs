@@ -1,0 +1,141 @@
+//! The configuration and Kafka, as the parts of the API want them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookstream_config::Follower;
+use hookstream_core::config::View;
+use hookstream_core::event::Event;
+use hookstream_core::exchange::{Method, Request};
+use hookstream_egress::Client;
+use hookstream_log::OutRecord;
+use hookstream_log::appender::{Appender, NotAppended};
+use hookstream_types::{AccountUid, ClientId, partition_for};
+use hookstream_wire::event;
+use uuid::Uuid;
+
+use crate::access::Bound;
+use crate::access::authenticate::Accounts;
+use crate::access::client::{ClientRecord, ClientSecret, Clients};
+use crate::access::jwks::{Fetch, Fetching};
+use crate::events::{Catalogue, Declared, EventSink, SinkError};
+
+/// Deadline of a request for an issuer's keys.
+const FETCH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Registered clients, accounts and event types, as this replica has read them.
+#[derive(Clone, Debug)]
+pub(crate) struct Configured(pub Arc<Follower>);
+
+impl Clients for Configured {
+    fn client(&self, id: &str) -> Option<ClientRecord> {
+        let id = ClientId(Uuid::try_parse(id).ok()?);
+        let record = self.0.look(|state| state.client(id).cloned())?;
+        let bound = match (record.account, record.app) {
+            (None, _) => Bound::Everything,
+            (Some(account), None) => Bound::Account(account),
+            (Some(account), Some(app)) => Bound::App { account, app },
+        };
+        let secret = |hashed: &hookstream_wire::config::HashedSecret| {
+            Some(ClientSecret { hash: hashed.hash.parse().ok()?, until: hashed.until })
+        };
+        Some(ClientRecord {
+            id: record.id.to_string(),
+            secrets: record.secrets.iter().filter_map(secret).collect(),
+            scopes: record.scopes,
+            access_type: record.access_type,
+            bound,
+            enabled: !record.disabled,
+        })
+    }
+}
+
+impl Accounts for Configured {
+    fn account(&self, name: &str) -> Option<AccountUid> {
+        self.0.look(|state| state.account_by_name(name).map(|record| record.account.uid))
+    }
+}
+
+impl Catalogue for Configured {
+    fn view(&self) -> Arc<View> {
+        self.0.view()
+    }
+
+    fn schema(&self, view: &View, event_type: &str) -> Option<Declared> {
+        let known = view.event_types.get(event_type)?;
+        let schema = Arc::new(known.schema.clone()?);
+        Some(Declared { revision: known.meta.revision, schema })
+    }
+}
+
+/// `hookstream.events`.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub appender: Appender,
+    pub topic: Arc<str>,
+    pub partitions: i32,
+}
+
+impl EventSink for Sink {
+    async fn append(&self, events: Vec<Event>) -> Result<(), SinkError> {
+        struct Encoded {
+            key: String,
+            headers: Vec<(String, Vec<u8>)>,
+        }
+        let encoded: Vec<Encoded> = events
+            .iter()
+            .map(|event| Encoded {
+                key: event.attributes.key(),
+                headers: event::encode(&event.attributes, event.config, |headers| {
+                    headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect()
+                }),
+            })
+            .collect();
+        let headers: Vec<Vec<(&str, &[u8])>> = encoded
+            .iter()
+            .map(|event| {
+                event.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+            })
+            .collect();
+        let records: Vec<OutRecord<'_>> = events
+            .iter()
+            .zip(encoded.iter().zip(&headers))
+            .map(|(event, (encoded, headers))| OutRecord {
+                topic: &self.topic,
+                partition: partition_for(encoded.key.as_bytes(), self.partitions),
+                key: Some(encoded.key.as_bytes()),
+                value: Some(&event.data),
+                headers,
+            })
+            .collect();
+        self.appender.append(&records).await.map_err(|error| match error {
+            NotAppended::Refused { reason } => SinkError::NotWritten { reason },
+            NotAppended::Unknown { reason } => SinkError::Unknown { reason },
+        })
+    }
+}
+
+/// Issuers' keys, through the way out that all requests take.
+#[derive(Debug)]
+pub(crate) struct Keys(pub Client);
+
+impl Fetch for Keys {
+    fn fetch<'a>(&'a self, url: &'a str) -> Fetching<'a> {
+        Box::pin(async move {
+            let request = Request {
+                method: Method::Get,
+                url: Arc::from(url),
+                headers: vec![(Arc::from("accept"), Arc::from("application/json"))],
+                body: Bytes::new(),
+                deadline: FETCH_DEADLINE,
+            };
+            match self.0.exchange(&request).await.result {
+                Ok(response) if response.truncated => Err("the answer is too long".to_owned()),
+                Ok(response) if response.status == 200 => Ok(response.body),
+                Ok(response) => Err(format!("the issuer answered {}", response.status)),
+                Err(failure) => Err(failure.message),
+            }
+        })
+    }
+}

@@ -1,0 +1,342 @@
+//! Accounts, sources, event types, apps, authorizations, and clients of the API.
+
+use hookstream_config::change::{CredentialsSpec, EventTypeSpec, SourceSpec};
+use hookstream_config::manifest::render::{self, Form};
+use hookstream_config::manifest::{
+    AccountDocument, AppDocument, AuthorizationDocument, ClientDocument, FromJson,
+};
+use hookstream_config::resolve::Names;
+use hookstream_config::state::State;
+use hookstream_config::{Change, Expected, os_random};
+use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId};
+use hookstream_wire::config::HashedSecret;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Candidate, Id, Kinds, Planned, Shown};
+use crate::access::client::new_secret;
+use crate::access::{Denied, Scope};
+use crate::api::{Api, document_problem};
+use crate::events::schema;
+use crate::problem::Problem;
+
+/// Reads a document whose fields are all there is to it.
+pub(super) fn read<T: FromJson>(document: &Value) -> Result<T, Problem> {
+    T::from_json(document).map_err(document_problem)
+}
+
+fn uuid(text: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(text).map_err(|_| Denied::NotFound.into())
+}
+
+fn plain(change: Change) -> Planned {
+    Planned { change, generated: None }
+}
+
+/// Accounts.
+#[derive(Debug)]
+pub struct Accounts;
+
+impl Kinds for Accounts {
+    const PATH: &'static str = "accounts";
+    const WRITE: Scope = Scope::Admin;
+    const OPERATORS: bool = true;
+
+    fn each<'a>(
+        state: &'a State,
+        account: Option<AccountUid>,
+    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        let of = move |uid| account.is_none_or(|account| account == uid);
+        let accounts = state.accounts().filter(move |record| of(record.account.uid));
+        Box::new(accounts.map(|record| Candidate {
+            id: record.account.uid.to_string(),
+            account: Some(record.account.uid),
+            app: None,
+            show: Box::new(|| render::account(record, Form::Api)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let uid = Names::new(state).account(id)?;
+        let record = state.account(uid)?;
+        let (document, meta) = (render::account(record, Form::Api), record.account.meta.clone());
+        Some(Shown { id: uid.to_string(), document, meta, account: Some(uid), app: None })
+    }
+
+    fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        let document: AccountDocument = read(document)?;
+        let uid = AccountUid(match id {
+            Id::New(id) => id,
+            Id::Existing(id) => uuid(id)?,
+        });
+        let now = api.look(|state| state.account(uid).map(|record| record.account.verification));
+        Ok(plain(Change::PutAccount { uid, account: document.spec(now), expected }))
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteAccount { uid: AccountUid(uuid(id)?), expected })
+    }
+}
+
+/// Sources.
+#[derive(Debug)]
+pub struct Sources;
+
+impl Kinds for Sources {
+    const PATH: &'static str = "sources";
+    const WRITE: Scope = Scope::Admin;
+    const OPERATORS: bool = true;
+
+    fn each<'a>(state: &'a State, _: Option<AccountUid>) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        Box::new(state.sources().map(|source| Candidate {
+            id: source.name.clone(),
+            account: None,
+            app: None,
+            show: Box::new(|| render::source(source, Form::Api)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let source = state.source(id)?;
+        let (document, meta) = (render::source(source, Form::Api), source.meta.clone());
+        Some(Shown { id: source.name.clone(), document, meta, account: None, app: None })
+    }
+
+    fn plan(_: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        let source: SourceSpec = read(document)?;
+        same_name(id, &source.name)?;
+        Ok(plain(Change::PutSource { source, expected }))
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteSource { name: id.to_owned(), expected })
+    }
+}
+
+/// Event types.
+#[derive(Debug)]
+pub struct EventTypes;
+
+impl Kinds for EventTypes {
+    const PATH: &'static str = "event-types";
+    const WRITE: Scope = Scope::Admin;
+    const OPERATORS: bool = true;
+
+    fn each<'a>(state: &'a State, _: Option<AccountUid>) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        Box::new(state.event_types().map(|event_type| Candidate {
+            id: event_type.name.clone(),
+            account: None,
+            app: None,
+            show: Box::new(|| render::event_type(event_type, Form::Api)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let event_type = state.event_type(id)?;
+        let (document, meta) = (render::event_type(event_type, Form::Api), event_type.meta.clone());
+        Some(Shown { id: event_type.name.clone(), document, meta, account: None, app: None })
+    }
+
+    fn plan(_: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        let event_type: EventTypeSpec = read(document)?;
+        same_name(id, &event_type.name)?;
+        if let Some(schema) = &event_type.schema {
+            let compiled = schema::compile(schema).map_err(|errors| {
+                let under = |error: crate::problem::FieldError| crate::problem::FieldError {
+                    field: format!("/schema{}", error.field),
+                    ..error
+                };
+                Problem::invalid(errors.into_iter().map(under).collect())
+            })?;
+            drop(compiled);
+        }
+        Ok(plain(Change::PutEventType { event_type, expected }))
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteEventType { name: id.to_owned(), expected })
+    }
+}
+
+/// What is found by its name keeps it.
+fn same_name(id: Id<'_>, name: &str) -> Result<(), Problem> {
+    match id {
+        Id::Existing(id) if id != name => {
+            Err(Problem::invalid_field("/name", format!("must stay `{id}`: others refer to it by name")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Apps. What an app may do is the platform's to say, so that only operators grant scopes.
+#[derive(Debug)]
+pub struct Apps;
+
+impl Kinds for Apps {
+    const PATH: &'static str = "apps";
+    const WRITE: Scope = Scope::Admin;
+    const OPERATORS: bool = true;
+
+    fn each<'a>(
+        state: &'a State,
+        account: Option<AccountUid>,
+    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        let apps = state.apps().filter(move |app| account.is_none_or(|account| app.account == account));
+        Box::new(apps.map(move |app| Candidate {
+            id: app.id.to_string(),
+            account: Some(app.account),
+            app: Some(app.id),
+            show: Box::new(move || render::app(state, app, Form::Api)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let app = state.app(AppId(Uuid::try_parse(id).ok()?))?;
+        Some(Shown {
+            id: app.id.to_string(),
+            document: render::app(state, app, Form::Api),
+            meta: app.meta.clone(),
+            account: Some(app.account),
+            app: Some(app.id),
+        })
+    }
+
+    fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        let document: AppDocument = read(document)?;
+        let id = AppId(match id {
+            Id::New(id) => id,
+            Id::Existing(id) => uuid(id)?,
+        });
+        let app = api.look(|state| Names::new(state).resolve_app(&document)).map_err(document_problem)?;
+        Ok(plain(Change::PutApp { id, app, expected }))
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteApp { id: AppId(uuid(id)?), expected })
+    }
+}
+
+/// Authorizations. They are the account's as a whole, not an app's.
+#[derive(Debug)]
+pub struct Authorizations;
+
+impl Kinds for Authorizations {
+    const PATH: &'static str = "authorizations";
+
+    fn each<'a>(
+        state: &'a State,
+        account: Option<AccountUid>,
+    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        let of = move |found: &&_| account.is_none_or(|account| account_of(found) == account);
+        Box::new(state.authorizations().filter(of).map(move |found| Candidate {
+            id: found.id.to_string(),
+            account: Some(found.account),
+            app: None,
+            show: Box::new(move || render::authorization(state, found, Form::Api)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let found = state.authorization(AuthorizationId(Uuid::try_parse(id).ok()?))?;
+        Some(Shown {
+            id: found.id.to_string(),
+            document: render::authorization(state, found, Form::Api),
+            meta: found.meta.clone(),
+            account: Some(found.account),
+            app: None,
+        })
+    }
+
+    fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        let document: AuthorizationDocument = read(document)?;
+        let is_new = matches!(id, Id::New(_));
+        let id = AuthorizationId(match id {
+            Id::New(id) => id,
+            Id::Existing(id) => uuid(id)?,
+        });
+        let spec = api.look(|state| Names::new(state).resolve_authorization(&document));
+        let spec = spec.map_err(document_problem)?;
+        let missing = match &spec.credentials {
+            CredentialsSpec::Header { value: None, .. } => Some("/header/value"),
+            CredentialsSpec::Basic { password: None, .. } => Some("/basic/password"),
+            CredentialsSpec::Bearer { token: None } => Some("/bearer/token"),
+            CredentialsSpec::Oauth2 { client_secret: None, .. } => Some("/oauth2/clientSecret"),
+            _ => None,
+        };
+        if let (true, Some(field)) = (is_new, missing) {
+            return Err(Problem::invalid_field(field, "is missing"));
+        }
+        let authorization = Box::new(spec);
+        Ok(plain(Change::PutAuthorization { id, authorization, expected }))
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteAuthorization { id: AuthorizationId(uuid(id)?), expected })
+    }
+}
+
+fn account_of(record: &hookstream_wire::config::AuthorizationRecord) -> AccountUid {
+    record.account
+}
+
+/// Clients of the API.
+#[derive(Debug)]
+pub struct Clients;
+
+impl Kinds for Clients {
+    const PATH: &'static str = "clients";
+    const READ: Scope = Scope::Admin;
+    const WRITE: Scope = Scope::Admin;
+    const OPERATORS: bool = true;
+
+    fn each<'a>(
+        state: &'a State,
+        account: Option<AccountUid>,
+    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        let clients =
+            state.clients().filter(move |client| account.is_none_or(|of| client.account == Some(of)));
+        Box::new(clients.map(move |client| Candidate {
+            id: client.id.to_string(),
+            account: client.account,
+            app: client.app,
+            show: Box::new(move || render::client(state, client)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let client = state.client(ClientId(Uuid::try_parse(id).ok()?))?;
+        Some(Shown {
+            id: client.id.to_string(),
+            document: render::client(state, client),
+            meta: client.meta.clone(),
+            account: client.account,
+            app: client.app,
+        })
+    }
+
+    fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        // What stands for the secret is not settable here.
+        let mut document = document.clone();
+        if let Some(fields) = document.as_object_mut() {
+            fields.remove("secret");
+        }
+        let document: ClientDocument = read(&document)?;
+        let (id, is_new) = match id {
+            Id::New(id) => (ClientId(id), true),
+            Id::Existing(id) => (ClientId(uuid(id)?), false),
+        };
+        let spec = api.look(|state| Names::new(state).resolve_client(&document, state.client(id)));
+        let mut client = Box::new(spec.map_err(document_problem)?);
+        let mut generated = None;
+        if is_new {
+            let (secret, hash) = new_secret(&mut os_random);
+            client.secrets = Some(vec![HashedSecret { hash: hash.to_string(), until: None }]);
+            generated = Some(("clientSecret", secret.expose().to_owned()));
+        }
+        Ok(Planned { change: Change::PutClient { id, client, expected }, generated })
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteClient { id: ClientId(uuid(id)?), expected })
+    }
+}

@@ -1,0 +1,404 @@
+//! Webhooks: what they may be, the ping that verifies their endpoint, and what can be done with one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookstream_config::apply::new_secret;
+use hookstream_config::change::WebhookSpec;
+use hookstream_config::manifest::WebhookDocument;
+use hookstream_config::manifest::render::{self, Form};
+use hookstream_config::resolve::Names;
+use hookstream_config::state::State;
+use hookstream_config::{Change, Expected, os_random};
+use hookstream_core::config::{Verification, Webhook, WebhookSecret, WebhookState};
+use hookstream_core::exchange::Exchange;
+use hookstream_core::redact::Redactor;
+use hookstream_core::request::Prepared;
+use hookstream_types::{AccountUid, Chain, SecretString, WebhookId};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::kinds::read;
+use super::{Candidate, Id, Kinds, Planned, Shown, find, with_generated};
+use crate::access::{Denied, Principal, Scope};
+use crate::api::{Api, document_problem, write_problem};
+use crate::problem::{Kind, PingReport, Problem};
+use crate::request::{ListParameters, Precondition, if_match};
+
+/// Webhooks.
+#[derive(Debug)]
+pub struct Webhooks;
+
+impl Kinds for Webhooks {
+    const PATH: &'static str = "webhooks";
+
+    fn each<'a>(
+        state: &'a State,
+        account: Option<AccountUid>,
+    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        let webhooks = state.webhooks().filter(move |webhook| account.is_none_or(|of| webhook.account == of));
+        Box::new(webhooks.map(move |webhook| Candidate {
+            id: webhook.id.to_string(),
+            account: Some(webhook.account),
+            app: webhook.app,
+            show: Box::new(move || render::webhook(state, webhook, Form::Api)),
+        }))
+    }
+
+    fn find(state: &State, id: &str) -> Option<Shown> {
+        let webhook = state.webhook(WebhookId(Uuid::try_parse(id).ok()?))?;
+        Some(Shown {
+            id: webhook.id.to_string(),
+            document: render::webhook(state, webhook, Form::Api),
+            meta: webhook.meta.clone(),
+            account: Some(webhook.account),
+            app: webhook.app,
+        })
+    }
+
+    fn matches(document: &Value, parameters: &ListParameters) -> bool {
+        let is = |field: &str, wanted: &Option<String>| {
+            let found = document.get(field).and_then(Value::as_str);
+            wanted.as_ref().is_none_or(|wanted| found.is_some_and(|found| found.eq_ignore_ascii_case(wanted)))
+        };
+        let gets = |event_type: &String| {
+            let patterns = document.get("eventTypes").and_then(Value::as_array);
+            let mut patterns = patterns.into_iter().flatten().filter_map(Value::as_str);
+            patterns.any(|pattern| hookstream_core::matching::pattern_matches(pattern, event_type))
+        };
+        is("state", &parameters.state)
+            && is("app", &parameters.app)
+            && parameters.event_type.as_ref().is_none_or(gets)
+    }
+
+    fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
+        let document: WebhookDocument = read(document)?;
+        let id = webhook_id(id)?;
+        let spec = api.look(|state| Names::new(state).resolve_webhook(&document, state.webhook(id)));
+        let mut webhook = Box::new(spec.map_err(document_problem)?);
+        let mut generated = None;
+        if webhook.secrets.is_none() && expected == Expected::Absent {
+            let secret = new_secret(&mut os_random);
+            generated = Some(("generatedSecret", secret.text.expose().to_owned()));
+            webhook.secrets = Some(vec![secret]);
+        }
+        Ok(Planned { change: Change::PutWebhook { id, webhook, expected }, generated })
+    }
+
+    fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
+        Ok(Change::DeleteWebhook { id: webhook_id(Id::Existing(id))?, expected })
+    }
+
+    /// Who is to be published must answer a ping.
+    async fn verify(api: &Api, planned: &Planned) -> Result<(), Problem> {
+        let Change::PutWebhook { id, webhook, .. } = &planned.change else { return Ok(()) };
+        if webhook.state != WebhookState::Published {
+            return Ok(());
+        }
+        let preview = api.look(|state| preview(state, *id, webhook))?;
+        verify(api, preview).await
+    }
+}
+
+fn webhook_id(id: Id<'_>) -> Result<WebhookId, Problem> {
+    match id {
+        Id::New(id) => Ok(WebhookId(id)),
+        Id::Existing(id) => Uuid::try_parse(id).map(WebhookId).map_err(|_| Denied::NotFound.into()),
+    }
+}
+
+/// The webhook as it would be, and whether its account asks for a ping.
+fn preview(state: &State, id: WebhookId, spec: &WebhookSpec) -> Result<(Webhook, Verification), Problem> {
+    let webhook = state.preview(id, spec).map_err(|error| {
+        tracing::error!(%id, "a webhook's secrets can't be opened: {error}");
+        Problem::internal()
+    })?;
+    Ok((webhook, verification(state, spec.account)))
+}
+
+fn verification(state: &State, account: AccountUid) -> Verification {
+    state.account(account).map(|record| record.account.verification).unwrap_or_default()
+}
+
+async fn verify(api: &Api, (webhook, verification): (Webhook, Verification)) -> Result<(), Problem> {
+    let prepared = prepare(api, webhook)?;
+    if verification == Verification::None {
+        return Ok(());
+    }
+    let report = ping(api, &prepared).await;
+    if report.success {
+        return Ok(());
+    }
+    let reason = report.reason.clone().unwrap_or_default();
+    let detail = format!(
+        "{reason}; nothing was changed. A draft (`\"state\": \"draft\"`) is not pinged until it is published"
+    );
+    let mut problem = Problem::new(Kind::NotVerified, detail);
+    problem.ping = Some(Box::new(report));
+    Err(problem)
+}
+
+fn prepare(api: &Api, webhook: Webhook) -> Result<Prepared, Problem> {
+    Prepared::new(Arc::new(webhook), &api.user_agent).map_err(|error| {
+        Problem::new(Kind::NotSendable, format!("{}; keep it a draft until then", Chain(&error)))
+    })
+}
+
+async fn ping(api: &Api, prepared: &Prepared) -> PingReport {
+    let request = prepared.ping(&Uuid::new_v4().to_string(), api.now());
+    report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook()))
+}
+
+/// What of an exchange is told: the endpoint's body is not (a URL that is tried must not become a window).
+fn report(exchange: &Exchange, redactor: &Redactor) -> PingReport {
+    let time_ms = u64::try_from(exchange.timings.total.as_millis()).unwrap_or(u64::MAX);
+    match &exchange.result {
+        Ok(response) if (200..300).contains(&response.status) => {
+            PingReport { success: true, status: Some(response.status), time_ms, reason: None }
+        }
+        Ok(response) => {
+            let status = response.status;
+            let reason = format!("the endpoint answered the request with {status} instead of 2xx");
+            PingReport { success: false, status: Some(status), time_ms, reason: Some(reason) }
+        }
+        Err(failure) => {
+            let message = redactor.text(&failure.message).into_owned();
+            PingReport { success: false, status: None, time_ms, reason: Some(message) }
+        }
+    }
+}
+
+/// What a state change is called in paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Publish,
+    Unpublish,
+    Pause,
+    Resume,
+}
+
+/// Publishes, unpublishes, pauses or resumes. Asking again changes nothing.
+///
+/// # Errors
+/// Why it stays as it is.
+pub async fn act(
+    api: &Arc<Api>,
+    principal: &Principal,
+    id: &str,
+    headers: &HeaderMap,
+    action: Action,
+) -> Result<Shown, Problem> {
+    principal.require(Scope::WebhooksWrite)?;
+    let shown = find::<Webhooks>(api, principal, id)?;
+    let id = webhook_id(Id::Existing(&shown.id))?;
+    let expected = match if_match(headers)? {
+        Precondition::None => Expected::Present,
+        Precondition::Revision(revision) => Expected::Revision(revision),
+    };
+    let now = shown.document.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (to, from): (_, &[&str]) = match action {
+        Action::Publish => (WebhookState::Published, &["draft", "unpublished", "disabled", "published"]),
+        Action::Unpublish => (WebhookState::Unpublished, &["published", "paused", "disabled", "unpublished"]),
+        Action::Pause => (WebhookState::Paused, &["published", "paused"]),
+        Action::Resume => (WebhookState::Published, &["paused", "published"]),
+    };
+    if !from.contains(&now.as_str()) {
+        let way_out = if action == Action::Publish { "resume it" } else { "publish it first" };
+        return Err(Problem::conflict(format!("the webhook is {now}: {way_out}")));
+    }
+    if action == Action::Publish && now != "published" {
+        let opened = api.look(|state| {
+            let record = state.webhook(id)?;
+            Some((state.open(record), verification(state, record.account)))
+        });
+        let (webhook, verification) = opened.ok_or(Denied::NotFound)?;
+        let webhook = webhook.map_err(|error| {
+            tracing::error!(%id, "a webhook's secrets can't be opened: {error}");
+            Problem::internal()
+        })?;
+        verify(api, (webhook, verification)).await?;
+    }
+    let change = Change::SetWebhookState { id, state: to, expected };
+    api.write(principal, None, vec![change]).await.map_err(write_problem)?;
+    find::<Webhooks>(api, principal, &shown.id)
+}
+
+/// Copies a webhook, secrets included, as a draft of another name.
+///
+/// # Errors
+/// Why there is no copy.
+pub async fn duplicate(
+    api: &Arc<Api>,
+    principal: &Principal,
+    id: &str,
+    body: &Map<String, Value>,
+) -> Result<Shown, Problem> {
+    principal.require(Scope::WebhooksWrite)?;
+    let shown = find::<Webhooks>(api, principal, id)?;
+    let old = webhook_id(Id::Existing(&shown.id))?;
+    let opened = api.look(|state| state.webhook(old).map(|record| state.open(record)));
+    let webhook = opened.ok_or(Denied::NotFound)?.map_err(|_| Problem::internal())?;
+    let name = match body.get("name") {
+        None => api.look(|state| free_name(state, webhook.account, &webhook.name)),
+        Some(Value::String(name)) => name.clone(),
+        Some(_) => return Err(Problem::invalid_field("/name", "must be text")),
+    };
+    let mut document = shown.document;
+    document["name"] = json!(name);
+    document["state"] = json!("draft");
+    let read: WebhookDocument = read(&document)?;
+    let spec = api.look(|state| Names::new(state).resolve_webhook(&read, None)).map_err(document_problem)?;
+    let headers =
+        webhook.headers.iter().map(|(name, value)| (name.clone(), Some(SecretString::new(value.clone()))));
+    let webhook = Box::new(WebhookSpec {
+        headers: headers.collect(),
+        secrets: Some(webhook.secrets.clone()),
+        disabled_reason: None,
+        ..spec
+    });
+    let id = WebhookId(api.new_id());
+    let change = Change::PutWebhook { id, webhook, expected: Expected::Absent };
+    api.write(principal, None, vec![change]).await.map_err(write_problem)?;
+    find::<Webhooks>(api, principal, &id.to_string())
+}
+
+fn free_name(state: &State, account: AccountUid, name: &str) -> String {
+    let mut names =
+        (1..).map(|n| if n == 1 { format!("{name} (copy)") } else { format!("{name} (copy {n})") });
+    let is_free = |name: &String| state.webhook_by_name(account, name).is_none();
+    names.find(is_free).unwrap_or_else(|| name.to_owned())
+}
+
+/// Pings the endpoint, whatever the webhook's state.
+///
+/// # Errors
+/// If no request can be made.
+pub async fn ping_now(api: &Api, principal: &Principal, id: &str) -> Result<PingReport, Problem> {
+    principal.require(Scope::WebhooksWrite)?;
+    let prepared = prepare(api, opened(api, principal, id)?)?;
+    Ok(ping(api, &prepared).await)
+}
+
+/// Sends a sample event, as a delivery would be, and tells what came of it.
+///
+/// # Errors
+/// If no request can be made.
+pub async fn test(
+    api: &Api,
+    principal: &Principal,
+    id: &str,
+    body: &Map<String, Value>,
+) -> Result<PingReport, Problem> {
+    principal.require(Scope::WebhooksWrite)?;
+    let webhook = opened(api, principal, id)?;
+    let named = match body.get("eventType") {
+        None => webhook.event_types.iter().find(|pattern| !pattern.ends_with('*')).cloned(),
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(_) => return Err(Problem::invalid_field("/eventType", "must be text")),
+    };
+    let event_type = named.unwrap_or_else(|| "hookstream.test".to_owned());
+    let sample = || api.look(|state| state.event_type(&event_type).and_then(|known| known.sample.clone()));
+    let data = body.get("data").cloned().or_else(sample).unwrap_or_else(|| json!({ "test": true }));
+    let prepared = prepare(api, webhook)?;
+    let job = test_job(api, prepared.webhook(), event_type, &data);
+    let request = prepared.request(&job, api.now());
+    Ok(report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook())))
+}
+
+fn test_job(api: &Api, webhook: &Webhook, event_type: String, data: &Value) -> hookstream_core::job::Job {
+    use hookstream_core::event::EventAttributes;
+    use hookstream_core::job::{Job, JobState};
+    use hookstream_types::{DeliveryId, EventId, Generation, Offset};
+    let now = api.now();
+    let event = EventAttributes {
+        event: EventId(api.new_id()),
+        account: webhook.account,
+        source: "test".to_owned(),
+        id: api.new_id().to_string(),
+        ce_source: "hookstream".to_owned(),
+        event_type,
+        subject: None,
+        time: render::time(now),
+        content_type: Some("application/json".to_owned()),
+        extensions: Vec::new(),
+        produced_at: now,
+    };
+    let state = JobState {
+        delivery: DeliveryId(Uuid::new_v4()),
+        webhook: webhook.id,
+        generation: Generation::default(),
+        attempts: 0,
+        config: Offset(0),
+        due: None,
+        first_attempt_at: None,
+        last_attempt_at: None,
+        last_status: None,
+        last_failure: None,
+        deferred_ms: 0,
+        decided: None,
+    };
+    Job { state, event: Arc::new(event), data: Bytes::from(data.to_string()) }
+}
+
+fn opened(api: &Api, principal: &Principal, id: &str) -> Result<Webhook, Problem> {
+    let shown = find::<Webhooks>(api, principal, id)?;
+    let id = webhook_id(Id::Existing(&shown.id))?;
+    let opened = api.look(|state| state.webhook(id).map(|record| state.open(record)));
+    opened.ok_or(Denied::NotFound)?.map_err(|_| Problem::internal())
+}
+
+/// Gives a webhook a new secret. Without one in the body it is made here, and shown once.
+///
+/// # Errors
+/// Why the secret stays.
+pub async fn rotate_secret(
+    api: &Arc<Api>,
+    principal: &Principal,
+    id: &str,
+    headers: &HeaderMap,
+    body: &Map<String, Value>,
+) -> Result<Shown, Problem> {
+    principal.require(Scope::WebhooksWrite)?;
+    let webhook = opened(api, principal, id)?;
+    let expected = match if_match(headers)? {
+        Precondition::None => Expected::Present,
+        Precondition::Revision(revision) => Expected::Revision(revision),
+    };
+    let overlap = match body.get("overlap") {
+        None => api.overlap,
+        Some(Value::String(text)) => hookstream_settings::parse_duration(text).map_err(|_| {
+            Problem::invalid_field("/overlap", "must be a duration such as `0s`, `1h` or `24h`")
+        })?,
+        Some(_) => return Err(Problem::invalid_field("/overlap", "must be text such as `24h`")),
+    };
+    /// Longer than that, two secrets are no rotation.
+    const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+    if overlap > LONGEST {
+        return Err(Problem::invalid_field("/overlap", "must be at most 30 days"));
+    }
+    let free = webhook.signature != hookstream_core::signing::Profile::Standard;
+    let (secret, generated) = match body.get("secret") {
+        None => {
+            let secret = new_secret(&mut os_random);
+            let text = secret.text.expose().to_owned();
+            (secret, Some(("generatedSecret", text)))
+        }
+        Some(Value::String(text)) => {
+            hookstream_config::checks::secret(text, free)
+                .map_err(|message| Problem::invalid_field("/secret", message))?;
+            (WebhookSecret::new(SecretString::new(text.clone())), None)
+        }
+        Some(_) => return Err(Problem::invalid_field("/secret", "must be text")),
+    };
+    let until = hookstream_types::UnixMillis(
+        api.now().0.saturating_add(i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX)),
+    );
+    let change = Change::RotateSecret { id: webhook.id, secret: secret.text, until, expected };
+    api.write(principal, None, vec![change]).await.map_err(write_problem)?;
+    Ok(with_generated(find::<Webhooks>(api, principal, id)?, generated))
+}
+
+/// The usual status of what was done.
+pub(crate) const DONE: StatusCode = StatusCode::OK;
