@@ -89,7 +89,8 @@ impl Api {
         let id = WriteId(Uuid::new_v4());
         let write = Write { id, actor: principal.client.clone(), request, changes };
         let applied = self.writer.submit(write).await?;
-        self.follower.read_to(applied.offset).await;
+        // Events that come after the answer are to be judged by what was written (rule 10).
+        self.follower.reached(applied.offset).await;
         Ok(applied)
     }
 }
@@ -169,17 +170,6 @@ fn pointer(place: &str) -> String {
         out.push_str(&part.replace('~', "~0").replace('/', "~1"));
     }
     out
-}
-
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
-        let detail = denied.to_string();
-        match denied {
-            Denied::Scope(_) => Self::new(Kind::Forbidden, detail),
-            Denied::NotFound => Self::not_found(detail),
-            Denied::AccountNeeded => Self::invalid_field("account", detail),
-        }
-    }
 }
 
 /// The account that a request names, as far as the principal may know of it.

@@ -1,5 +1,6 @@
 //! The whole configuration as one document: `apply` makes it so, `export` shows it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -7,6 +8,8 @@ use bytes::Bytes;
 use hookstream_config::apply::{Action, Item, Options, Plan, diff};
 use hookstream_config::manifest::{self, Manifest, render};
 use hookstream_config::{Change, os_random};
+use hookstream_core::config::Verification;
+use hookstream_types::AccountUid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -134,8 +137,7 @@ async fn apply(
     Ok(axum::Json(Outcome { applied: true, resources, generated: generated.collect() }))
 }
 
-/// Pings the endpoints of all webhooks that are to be published, new accounts' apart: those are looked up by what is
-/// configured.
+/// Pings the endpoints of all webhooks that are to be published, unless their account asks for none.
 async fn verify(api: &Arc<Api>, plan: &Plan) -> Result<(), Problem> {
     let mut pinging = tokio::task::JoinSet::new();
     let mut errors = Vec::new();
@@ -144,16 +146,23 @@ async fn verify(api: &Arc<Api>, plan: &Plan) -> Result<(), Problem> {
             errors.push(FieldError::new(name, problem.detail));
         }
     };
+    let mut planned: BTreeMap<AccountUid, Verification> = BTreeMap::new();
     for change in &plan.changes {
+        if let Change::PutAccount { uid, account, .. } = change {
+            planned.insert(*uid, account.verification);
+        }
         let Change::PutWebhook { webhook, .. } = change else { continue };
+        if planned.get(&webhook.account) == Some(&Verification::None) {
+            continue;
+        }
         if pinging.len() >= PINGS
             && let Some(Ok((name, outcome))) = pinging.join_next().await
         {
             note(name, outcome);
         }
         let (api, name) = (Arc::clone(api), webhook.name.clone());
-        let planned = Planned { change: change.clone(), generated: None };
-        pinging.spawn(async move { (name, Webhooks::verify(&api, &planned).await) });
+        let change = Planned { change: change.clone(), generated: None };
+        pinging.spawn(async move { (name, Webhooks::verify(&api, &change).await) });
     }
     while let Some(joined) = pinging.join_next().await {
         match joined {

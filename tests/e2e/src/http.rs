@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// A write may wait for a broker.
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A GET over HTTP/1.0: status and body. None if nobody answers.
 pub(crate) fn get(addr: SocketAddr, path: &str) -> Option<(u16, String)> {
@@ -17,6 +19,113 @@ pub(crate) fn get(addr: SocketAddr, path: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// An answer of the API.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// Names are lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
+}
+
+impl Reply {
+    /// # Panics
+    /// If the body is no JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// # Panics
+    /// If the status is another.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+}
+
+/// Somebody who calls the API.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub addr: SocketAddr,
+    /// None: nobody that is known.
+    pub token: Option<String>,
+}
+
+impl Caller {
+    /// One request on a connection of its own; none if nobody answers.
+    #[must_use]
+    pub fn try_call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Reply> {
+        let mut stream = TcpStream::connect_timeout(&self.addr, TIMEOUT).ok()?;
+        stream.set_read_timeout(Some(CALL_TIMEOUT)).ok()?;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.addr);
+        if let Some(token) = &self.token {
+            head.push_str(&format!("authorization: Bearer {token}\r\n"));
+        }
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) && !body.is_empty() {
+            head.push_str("content-type: application/json\r\n");
+        }
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() || method != "GET" {
+            head.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(body.as_bytes()).ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers: BTreeMap<String, String> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let is_chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
+        let body = if is_chunked { dechunked(body)? } else { body.to_owned() };
+        Some(Reply { status, headers, body })
+    }
+
+    /// # Panics
+    /// If nobody answers.
+    #[track_caller]
+    #[must_use]
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let reply = self.try_call(method, path, headers, body);
+        reply.unwrap_or_else(|| panic!("no answer to {method} {path} from {}", self.addr))
+    }
+
+    #[track_caller]
+    #[must_use]
+    pub fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, &[], "")
+    }
+
+    #[track_caller]
+    #[must_use]
+    pub fn post(&self, path: &str, body: &serde_json::Value) -> Reply {
+        self.call("POST", path, &[], &body.to_string())
+    }
+}
+
+fn dechunked(mut rest: &str) -> Option<String> {
+    let mut out = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(out);
+        }
+        out.push_str(after.get(..size)?);
+        rest = after.get(size + 2..)?;
+    }
 }
 
 /// A scrape of `/metrics`: each series, as it is written, with its value.

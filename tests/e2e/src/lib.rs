@@ -25,7 +25,7 @@ mod wait;
 pub use config::{Config, Webhook};
 pub use feed::{CLOUDEVENTS, Feed};
 pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver};
-pub use http::Metrics;
+pub use http::{Caller, Metrics, Reply};
 pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;
 pub use proxy::Proxy;

@@ -81,6 +81,7 @@ pub struct Service {
     pub name: String,
     child: Child,
     ops: SocketAddr,
+    api: SocketAddr,
     log: PathBuf,
 }
 
@@ -89,19 +90,25 @@ impl Service {
     pub(crate) fn start(program: &str, args: &[&str], log: PathBuf, env: &[(String, String)]) -> Self {
         let name = [program].into_iter().chain(args.first().copied()).collect::<Vec<_>>().join(" ");
         let ops = free_address();
+        // `dev` serves all on the API's address; the API itself has one of each.
+        let is_dev = args.first() == Some(&"dev");
+        let api = if is_dev { ops } else { free_address() };
+        let own_ops = if is_dev { "127.0.0.1:0".to_owned() } else { ops.to_string() };
         let out = File::options().create(true).append(true).open(&log).expect("a log file can be written");
         let child = Command::new(binary(program))
             .args(args)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
             .envs(env.iter().map(|(name, value)| (name, value)))
-            .env("HOOKSTREAM__OPS__LISTEN", ops.to_string())
+            .env("HOOKSTREAM__OPS__LISTEN", own_ops)
+            .env("HOOKSTREAM__API__LISTEN", api.to_string())
+            .env("HOOKSTREAM__API__URL", format!("http://{api}"))
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a file handle can be copied"))
             .stderr(out)
             .spawn()
             .unwrap_or_else(|error| panic!("`{name}` could not be started: {error}"));
-        Self { name, child, ops, log }
+        Self { name, child, ops, api, log }
     }
 
     /// Starts `hookstream` with nothing set, as somebody does who has just installed it.
@@ -114,6 +121,12 @@ impl Service {
     #[must_use]
     pub fn ops(&self) -> SocketAddr {
         self.ops
+    }
+
+    /// Where it serves the API, if it does.
+    #[must_use]
+    pub fn api(&self) -> SocketAddr {
+        self.api
     }
 
     #[must_use]

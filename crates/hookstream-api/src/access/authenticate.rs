@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};
 use hookstream_types::{AccountUid, SecretString, UnixMillis};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -23,11 +22,12 @@ use super::oauth::Clock;
 use super::principal::{Bound, Denied, Principal};
 use super::scope::{ScopeMap, Scopes};
 use super::token::AccessTokens;
+use crate::problem::{Kind, Problem};
 
 /// The shortest admin token: 24 random characters can't be guessed.
 const MIN_ADMIN_TOKEN_BYTES: usize = 24;
 /// When to ask again while an issuer's keys can't be had.
-const UNAVAILABLE_SECS: u64 = 30;
+const UNAVAILABLE: Duration = Duration::from_secs(30);
 
 /// Accounts by what outside issuers call them.
 pub trait Accounts: Send + Sync {
@@ -227,36 +227,51 @@ impl AuthError {
 
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
-        let mut response = problem(self.status(), self.code(), &self.to_string(), self.challenge());
-        if self == Self::Unavailable {
-            response.headers_mut().insert(RETRY_AFTER, UNAVAILABLE_SECS.into());
+        let kind = match self {
+            Self::Missing | Self::Token(_) => Kind::Unauthenticated,
+            Self::Twice => Kind::Invalid,
+            Self::Unavailable => Kind::Unavailable,
+        };
+        let mut problem = Problem::new(kind, self.to_string());
+        if let Some(challenge) = self.challenge() {
+            problem = challenged(problem, &challenge);
         }
-        response
+        if self == Self::Unavailable {
+            problem = problem.after(UNAVAILABLE);
+        }
+        problem.into_response()
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let detail = denied.to_string();
+        match denied {
+            Denied::Scope(scope) => {
+                let challenge = challenge("insufficient_scope", &detail, &format!(", scope=\"{scope}\""));
+                challenged(Self::new(Kind::Forbidden, detail), &challenge)
+            }
+            Denied::NotFound => Self::not_found(detail),
+            Denied::AccountNeeded => Self::invalid_field("account", detail),
+        }
     }
 }
 
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {
-        let detail = self.to_string();
-        match self {
-            Self::Scope(scope) => {
-                let code = "insufficient_scope";
-                let challenge = challenge(code, &detail, &format!(", scope=\"{scope}\""));
-                problem(StatusCode::FORBIDDEN, code, &detail, Some(challenge))
-            }
-            Self::NotFound => problem(StatusCode::NOT_FOUND, "not_found", &detail, None),
-            Self::AccountNeeded => problem(StatusCode::BAD_REQUEST, "account_needed", &detail, None),
-        }
+        Problem::from(self).into_response()
     }
 }
 
 impl IntoResponse for Limited {
     fn into_response(self) -> Response {
-        let mut response =
-            problem(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &self.to_string(), None);
-        response.headers_mut().insert(RETRY_AFTER, self.seconds().into());
-        response
+        Problem::new(Kind::RateLimited, self.to_string()).after(self.retry_after).into_response()
     }
+}
+
+fn challenged(problem: Problem, challenge: &str) -> Problem {
+    let value = HeaderValue::from_str(challenge).expect("messages of ours are ASCII");
+    problem.with_header(WWW_AUTHENTICATE, value)
 }
 
 /// The description may have neither quotes nor anything but ASCII (RFC 6750 §3); ours have neither of a stranger's
@@ -264,21 +279,6 @@ impl IntoResponse for Limited {
 fn challenge(code: &str, description: &str, more: &str) -> String {
     let description = description.replace('"', "'");
     format!("Bearer realm=\"hookstream\", error=\"{code}\", error_description=\"{description}\"{more}")
-}
-
-/// Problem details (RFC 9457).
-fn problem(status: StatusCode, code: &str, detail: &str, challenge: Option<String>) -> Response {
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = json!({ "title": title, "status": status.as_u16(), "code": code, "detail": detail });
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if let Some(challenge) = challenge {
-        let challenge = HeaderValue::from_str(&challenge).expect("messages of ours are ASCII");
-        headers.insert(WWW_AUTHENTICATE, challenge);
-    }
-    response
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl<'a> Node<'a> {
     /// Notes fields that are not among these. Goes on, as the others can still be looked at.
     pub(super) fn only(&self, fields: &[&str]) -> Option<()> {
         let Value::Mapping(map) = self.value else {
-            return self.problem(&format!("must be a map with the fields {}", listed(fields)));
+            return self.problem(&format!("must be a map with the fields {}", self.listed(fields)));
         };
         for key in map.keys() {
             match key.as_str() {
@@ -83,7 +83,7 @@ impl<'a> Node<'a> {
                 Some(key) if fields.iter().any(|field| *field == key || camel(field) == key) => {}
                 Some(key) => {
                     self.field_place(key)
-                        .problem::<()>(&format!("is not known here; known are {}", listed(fields)));
+                        .problem::<()>(&format!("is not known here; known are {}", self.listed(fields)));
                 }
                 None => {
                     self.problem::<()>("has a field whose name is not text");
@@ -91,6 +91,13 @@ impl<'a> Node<'a> {
             }
         }
         Some(())
+    }
+
+    /// Names of fields, as the document writes them.
+    fn listed(&self, fields: &[&str]) -> String {
+        let name = |field: &&str| if self.problems.is_json { camel(field) } else { (*field).to_owned() };
+        let names: Vec<_> = fields.iter().map(name).collect();
+        listed(&names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     pub(super) fn only_if_map(&self, fields: &[&str]) -> Option<()> {

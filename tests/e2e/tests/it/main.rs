@@ -1,5 +1,6 @@
 //! What an operator may rely on, tried with the real binaries on a real Kafka.
 
+mod api;
 mod bad_input;
 mod dev;
 mod graceful;
