@@ -135,7 +135,7 @@ pub(crate) enum KeysCommand {
     /// First give all programs the new key as `secrets.key` and the old one in `secrets.previous_keys`. At the end it
     /// says which of those may be removed. Doing it again does no harm.
     #[command(after_help = "Exit codes:\n  0   every account is sealed by the newest key\n  \
-                      1   some are not: their key is not among those configured, or another program still seals with an old one")]
+                      1   some are not, and it says why")]
     Rotate(KeyArgs),
     /// List the keys in use, with the number of accounts that each has sealed.
     #[command(after_help = "Exit codes:\n  0   all of them are configured\n  1   one that is in use is not")]
