@@ -7,6 +7,7 @@
 pub mod access;
 pub mod api;
 mod bridges;
+pub mod commands;
 mod configuration;
 mod docs;
 pub mod events;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hookstream_log::KafkaSettings;
 use hookstream_runtime::{Ctx, ServiceError};
-use hookstream_settings::{Kafka, Settings};
+use hookstream_settings::{Kafka, Problem, Settings};
 use hookstream_wire::Topics;
 
 use crate::envelope::Keyring;
@@ -47,8 +47,7 @@ impl Base {
         let settings = &ctx.settings;
         let topics = Arc::new(Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder));
         let kafka = kafka_settings(&settings.kafka);
-        let key = settings.secrets.key_encryption_key().map_err(|problem| problem.to_string())?;
-        let keyring = Arc::new(Keyring::from_key(&key)?);
+        let keyring = keyring(settings).map_err(|problem| problem.to_string())?;
         tokio::select! {
             () = ctx.shutdown.cancelled() => return Ok(None),
             fit = topics::ready(settings, &kafka, |what| health.unready(what)) => fit?,
@@ -68,6 +67,18 @@ impl Base {
         health.ready();
         Ok(Some(Self { kafka, topics, keyring, follower, partitions }))
     }
+}
+
+/// The key-encryption keys that the settings name.
+///
+/// # Errors
+/// A [`Problem`] if there is none that seals, or one of them is no key.
+pub fn keyring(settings: &Settings) -> Result<Arc<Keyring>, Problem> {
+    let keys = settings.secrets.key_encryption_keys()?;
+    // They were looked at as they were read.
+    let keyring =
+        Keyring::from_keys(&keys).map_err(|error| Problem::new("secrets.key", error.to_string()))?;
+    Ok(Arc::new(keyring))
 }
 
 /// The Kafka client's settings.

@@ -63,7 +63,9 @@ pub enum KeyError {
 /// Why a sealed value can't be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    #[error("it is sealed by the key `{key}`, which is not among the configured keys")]
+    #[error(
+        "it is sealed by the key `{key}`, which is not among the configured keys: add it to `secrets.previous_keys`"
+    )]
     UnknownKey { key: String },
     #[error("the sealed value is damaged: its nonce or length is wrong")]
     Damaged,
@@ -158,6 +160,11 @@ impl Keyring {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         fill(bytes.as_mut_slice());
         Self { keys: vec![SecretKey::new(bytes)] }
+    }
+
+    /// The ids of the keys, that of the one that seals first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.id.as_str())
     }
 
     /// The id of the key that seals.

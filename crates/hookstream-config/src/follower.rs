@@ -1,12 +1,13 @@
 //! Keeps a service's view of the configuration current.
 //!
 //! The log's reader takes records into the [`State`] on a thread of its own; a task publishes views. Before the
-//! reader has caught up there is one empty view, afterwards at most one new view per [`COALESCE`], so that a burst
-//! of changes costs few rebuildings. A view is published for each advance, even if no record was of interest:
+//! reader has caught up there is one empty view. Between two views there are at least [`COALESCE`] and
+//! [`REST`] times what the last one took, so that a burst of changes never takes more than a quarter of a core. A view is published for each advance, even if no record was of interest:
 //! stages wait for its offset (rule 10).
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hookstream_core::config::View;
@@ -21,6 +22,10 @@ use crate::state::{Problem, State};
 
 /// Shortest time between two views.
 pub const COALESCE: Duration = Duration::from_millis(20);
+/// The time between two views is at least so many times what making one took...
+const REST: u32 = 3;
+/// ...but no more than this: a stage that waits for a view is not to be held up for longer.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// Follows the configuration until it is dropped.
 #[derive(Debug)]
@@ -129,32 +134,50 @@ impl Shared {
     }
 }
 
+fn rest_after(work: Duration) -> Duration {
+    (work * REST).clamp(COALESCE, LONGEST_REST)
+}
+
 async fn publish_views(
     shared: Arc<Shared>,
     mut progress: watch::Receiver<Progress>,
     publish: watch::Sender<Option<Offset>>,
 ) {
-    let mut listed: Vec<Problem> = Vec::new();
+    let mut listed: BTreeSet<Problem> = BTreeSet::new();
     loop {
         let current = *progress.borrow_and_update();
         if current.is_caught_up() {
+            let started = Instant::now();
             let (view, problems) = {
                 let mut state = shared.state();
                 state.reached(current.position);
                 let view = state.view();
-                (view, state.problems().collect::<Vec<_>>())
+                (view, state.problems().collect::<BTreeSet<_>>())
             };
             let offset = view.offset;
             shared.view.store(Arc::new(view));
             publish.send_replace(Some(offset));
-            for problem in problems.iter().filter(|problem| !listed.contains(problem)) {
+            for problem in problems.difference(&listed) {
                 tracing::error!(key = problem.key, "configuration can't be used: {}", problem.message);
             }
             listed = problems;
-            tokio::time::sleep(COALESCE).await;
+            tokio::time::sleep(rest_after(started.elapsed())).await;
         }
         if progress.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_between_two_views() {
+        let millis = Duration::from_millis;
+        assert_eq!(rest_after(millis(0)), COALESCE);
+        assert_eq!(rest_after(millis(50)), millis(150));
+        assert_eq!(rest_after(millis(900)), LONGEST_REST);
     }
 }

@@ -1,5 +1,6 @@
 //! The writer's log on Kafka.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,6 +8,7 @@ use hookstream_log::fenced::{FencedWriter, Outcome};
 use hookstream_log::tail::Tail;
 use hookstream_log::{KafkaError, KafkaSettings, OutRecord, RecordRef};
 use hookstream_types::{Mono, Offset, Partition, UnixMillis};
+use hookstream_wire::Topics;
 use hookstream_wire::config::WRITE_HEADER;
 
 use crate::envelope::os_random;
@@ -15,7 +17,7 @@ use crate::writer::{
     ConfigWriter, Fault, Ledger, LedgerRecord, Machine, NewRecord, Surroundings, transactional_id,
 };
 
-/// The topic has one partition: the order of all changes is one.
+/// The topics have one partition: the order of all changes is one.
 const PARTITION: Partition = Partition(0);
 /// For the coordinator to end what a dead claimant had begun.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,11 +28,12 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Records read and not yet taken in; the reader waits.
 const READ_AHEAD: usize = 1024;
 
-/// `hookstream.config` and the claim of its writer.
+/// `hookstream.config` with its audit topic, and the claim of its writer.
 #[derive(Debug)]
 pub struct KafkaLedger {
     settings: KafkaSettings,
     topic: String,
+    audit: Arc<str>,
     transactional_id: String,
     writer: Option<FencedWriter>,
     reading: Option<Reading>,
@@ -61,6 +64,7 @@ impl KafkaLedger {
         Self {
             settings,
             topic: topic.to_owned(),
+            audit: Topics::audit_of(namespace),
             transactional_id: transactional_id(namespace),
             writer: None,
             reading: None,
@@ -129,21 +133,27 @@ impl Ledger for KafkaLedger {
             .iter()
             .map(|record| record.headers.iter().map(|(name, value)| (*name, value.as_slice())).collect())
             .collect();
-        let out: Vec<OutRecord<'_>> = records
-            .iter()
-            .zip(&headers)
-            .map(|(record, headers)| OutRecord {
-                topic: &self.topic,
-                partition: PARTITION,
-                key: Some(&record.key),
-                value: record.value.as_deref(),
-                headers,
-            })
-            .collect();
+        let config = records.iter().zip(&headers);
+        let config = config.map(|(record, headers)| OutRecord {
+            topic: &self.topic,
+            partition: PARTITION,
+            key: Some(&record.key),
+            value: record.value.as_deref(),
+            headers,
+        });
+        let audit = records.iter().zip(&headers).map(|(record, headers)| OutRecord {
+            topic: &self.audit,
+            partition: PARTITION,
+            key: Some(&record.key),
+            value: Some(&record.audit),
+            headers,
+        });
+        let out: Vec<OutRecord<'_>> = config.chain(audit).collect();
         let outcome = writer.write(&out);
         match outcome {
             Outcome::Committed { offsets } => {
-                self.committed = offsets.into_iter().max().map(Offset::next);
+                // Only those of the configuration, which come first, say how far it is to be read.
+                self.committed = offsets.into_iter().take(records.len()).max().map(Offset::next);
                 Ok(())
             }
             Outcome::Fenced => Err(Fault::Fenced),
@@ -255,7 +265,7 @@ impl ConfigWriter {
         settings: KafkaSettings,
         namespace: &str,
         topic: &str,
-        keyring: std::sync::Arc<crate::Keyring>,
+        keyring: Arc<crate::Keyring>,
     ) -> Result<Self, std::io::Error> {
         let ledger = KafkaLedger::new(settings, namespace, topic);
         Self::start(move || (Machine::new(ledger, State::new(keyring)), System::default()))

@@ -5,6 +5,7 @@
 //! a file; [`checks`] says what fields may be. [`base`] is how a service comes to all of this at its start.
 
 pub mod apply;
+mod audit;
 pub mod base;
 pub mod change;
 pub mod checks;

@@ -133,7 +133,7 @@ impl<'a> Names<'a> {
             let found = of_account(&|account| self.authorization(account, text).map(|id| id.0));
             problems.required("authorization", text, found).map(AuthorizationId)
         });
-        let state = document.state.or(old.map(|old| old.state)).unwrap_or_default();
+        let state = document.state.or_else(|| old.map(|old| old.state)).unwrap_or_default();
         let reason = old.and_then(|old| old.disabled_reason.clone());
         let document = document.clone();
         problems.none_or(|| {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    App, Authorization, Credentials, EventType, Source, View, Webhook, WebhookSecret, WebhookState,
+    Account, App, Authorization, Credentials, EventType, Source, View, Webhook, WebhookSecret, WebhookState,
 };
 use hookstream_types::{
     AccountUid, AppId, AuthorizationId, Chain, ClientId, Offset, SecretString, WebhookId,
@@ -21,7 +21,6 @@ use hookstream_wire::config::{
     AccountRecord, AuthorizationRecord, ClientRecord, ClusterRecord, Key, Record, Sealed, SealedCredentials,
     WebhookRecord,
 };
-use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use crate::change::WebhookSpec;
@@ -51,26 +50,25 @@ pub struct State {
     apps: BTreeMap<AppId, Arc<App>>,
     authorizations: BTreeMap<AuthorizationId, Arc<AuthorizationRecord>>,
     clients: BTreeMap<ClientId, Arc<ClientRecord>>,
-    webhooks: BTreeMap<WebhookId, Entry>,
+    webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
     account_names: BTreeSet<(String, AccountUid)>,
     webhook_names: BTreeSet<(AccountUid, String, WebhookId)>,
     /// Records that can't be read, by their key's text.
     unreadable: BTreeMap<String, String>,
     /// Webhooks among those.
     unreadable_webhooks: BTreeSet<WebhookId>,
-    /// Webhooks that are to be opened before the next view.
+    /// Webhooks that are to be opened, or taken out, before the next view.
     unopened: BTreeSet<WebhookId>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    record: Arc<WebhookRecord>,
-    shown: Option<Arc<Webhook>>,
-    problem: Option<OpenError>,
+    /// Webhooks that the last view held, and why.
+    held: BTreeMap<WebhookId, OpenError>,
+    /// Made anew when an account changed.
+    shown_accounts: Option<Arc<BTreeMap<String, Arc<Account>>>>,
+    /// The last one: the next is made of it.
+    last_view: View,
 }
 
 /// A record that is left out of the view, or held.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The record's key.
     pub key: String,
@@ -97,6 +95,9 @@ impl State {
             unreadable: BTreeMap::new(),
             unreadable_webhooks: BTreeSet::new(),
             unopened: BTreeSet::new(),
+            held: BTreeMap::new(),
+            shown_accounts: None,
+            last_view: View::default(),
         }
     }
 
@@ -153,6 +154,7 @@ impl State {
                     self.account_names.insert((record.account.name.clone(), *uid));
                     self.accounts.insert(*uid, Arc::new(record));
                 }
+                self.shown_accounts = None;
                 if old.as_ref().map(|old| &old.data_key) != self.accounts.get(uid).map(|new| &new.data_key) {
                     let ids: Vec<_> = self.webhooks_of(*uid).map(|webhook| webhook.id).collect();
                     self.unopened.extend(ids);
@@ -202,35 +204,37 @@ impl State {
                 old.map(|old| Record::Client(Arc::unwrap_or_clone(old)))
             }
             Key::Webhook(id) => {
-                let old = self.webhooks.remove(id).map(|entry| entry.record);
+                let old = self.webhooks.remove(id);
                 if let Some(old) = &old {
                     self.webhook_names.remove(&(old.account, old.name.clone(), *id));
                 }
-                self.unopened.remove(id);
+                self.unopened.insert(*id);
                 if let Some(Record::Webhook(record)) = record {
                     self.webhook_names.insert((record.account, record.name.clone(), *id));
-                    self.webhooks.insert(*id, Entry { record: Arc::new(record), shown: None, problem: None });
-                    self.unopened.insert(*id);
+                    self.webhooks.insert(*id, Arc::new(record));
                 }
                 old.map(|old| Record::Webhook(Arc::unwrap_or_clone(old)))
             }
         }
     }
 
-    /// The view that stages decide by.
+    /// The view that stages decide by. It shares with the one before what did not change.
     #[must_use]
     pub fn view(&mut self) -> View {
-        self.open_changed();
-        let shown =
-            self.webhooks.iter().filter_map(|(id, entry)| Some((*id, Arc::clone(entry.shown.as_ref()?))));
-        let mut webhooks: FxHashMap<WebhookId, Arc<Webhook>> = shown.collect();
-        for id in &self.unreadable_webhooks {
-            webhooks.entry(*id).or_insert_with(|| Arc::new(placeholder(*id)));
-        }
-        let accounts = self.accounts.values();
-        let accounts = accounts.map(|record| (record.account.name.clone(), Arc::new(record.account.clone())));
-        View::new(self.offset, accounts.collect(), self.sources.clone(), self.event_types.clone(), webhooks)
-            .with_apps(self.apps.clone())
+        let changes = self.open_changed();
+        self.last_view.put_webhooks(changes);
+        let accounts = self.shown_accounts.get_or_insert_with(|| {
+            let accounts = self.accounts.values();
+            let accounts =
+                accounts.map(|record| (record.account.name.clone(), Arc::new(record.account.clone())));
+            Arc::new(accounts.collect())
+        });
+        self.last_view.accounts = Arc::clone(accounts);
+        self.last_view.offset = self.offset;
+        self.last_view.sources.clone_from(&self.sources);
+        self.last_view.event_types.clone_from(&self.event_types);
+        self.last_view.apps.clone_from(&self.apps);
+        self.last_view.clone()
     }
 
     /// What is left out of the last view, or held there, and why.
@@ -238,11 +242,11 @@ impl State {
         let unreadable = self.unreadable.iter();
         let unreadable =
             unreadable.map(|(key, message)| Problem { key: key.clone(), message: message.clone() });
-        let unopened = self.webhooks.iter().filter_map(|(id, entry)| {
-            let message = format!("the webhook is held: {}", entry.problem.as_ref()?);
-            Some(Problem { key: Key::Webhook(*id).to_string(), message })
+        let held = self.held.iter().map(|(id, error)| Problem {
+            key: Key::Webhook(*id).to_string(),
+            message: format!("the webhook is held: {error}"),
         });
-        unreadable.chain(unopened)
+        unreadable.chain(held)
     }
 
     /// The offset after the last applied record.
@@ -327,7 +331,7 @@ impl State {
 
     #[must_use]
     pub fn webhook(&self, id: WebhookId) -> Option<&WebhookRecord> {
-        self.webhooks.get(&id).map(|entry| &*entry.record)
+        self.webhooks.get(&id).map(|record| &**record)
     }
 
     #[must_use]
@@ -338,7 +342,7 @@ impl State {
     }
 
     pub fn webhooks(&self) -> impl Iterator<Item = &WebhookRecord> {
-        self.webhooks.values().map(|entry| &*entry.record)
+        self.webhooks.values().map(|record| &**record)
     }
 
     /// The webhooks of one account.
@@ -444,26 +448,32 @@ impl State {
         Ok(webhook)
     }
 
-    /// Opens the webhooks that changed since the last view, with one opening of the data key for each account.
-    fn open_changed(&mut self) {
+    /// The webhooks that changed since the last view, as the next one shows them: opened, with one opening of the data
+    /// key for each account.
+    fn open_changed(&mut self) -> Vec<(WebhookId, Option<Arc<Webhook>>)> {
         let mut data_keys: BTreeMap<AccountUid, Result<DataKey, OpenError>> = BTreeMap::new();
-        for id in std::mem::take(&mut self.unopened) {
-            let Some(record) = self.webhooks.get(&id).map(|entry| Arc::clone(&entry.record)) else {
+        let unopened = std::mem::take(&mut self.unopened);
+        let mut changes = Vec::with_capacity(unopened.len());
+        for id in unopened {
+            let unreadable = self.unreadable_webhooks.contains(&id);
+            self.held.remove(&id);
+            let Some(record) = self.webhooks.get(&id).map(Arc::clone) else {
+                changes.push((id, unreadable.then(|| Arc::new(placeholder(id)))));
                 continue;
             };
             let data_key =
                 data_keys.entry(record.account).or_insert_with(|| self.data_key(record.account)).clone();
-            let opened = data_key.and_then(|data_key| self.open_with(&data_key, &record));
-            let unreadable = self.unreadable_webhooks.contains(&id);
-            let Some(entry) = self.webhooks.get_mut(&id) else { continue };
-            let (webhook, problem) = match opened {
-                Ok(webhook) if unreadable => (held(webhook), None),
-                Ok(webhook) => (webhook, None),
-                Err(error) => (held(without_secrets(&record)), Some(error)),
+            let webhook = match data_key.and_then(|data_key| self.open_with(&data_key, &record)) {
+                Ok(webhook) if unreadable => held(webhook),
+                Ok(webhook) => webhook,
+                Err(error) => {
+                    self.held.insert(id, error);
+                    held(without_secrets(&record))
+                }
             };
-            entry.shown = Some(Arc::new(webhook));
-            entry.problem = problem;
+            changes.push((id, Some(Arc::new(webhook))));
         }
+        changes
     }
 }
 

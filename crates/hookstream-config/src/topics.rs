@@ -55,8 +55,10 @@ pub fn specs(settings: &Settings) -> Vec<TopicSpec> {
     let kept = |retention: Duration| Cleanup::Delete(Some(retention));
     let lag = ("min.compaction.lag.ms".to_owned(), COMPACTION_LAG.as_millis().to_string());
     let mut specs = vec![
-        // Commands are referred to by offset, configuration by position: both have one partition.
+        // Commands are referred to by offset, configuration by position, audit records stand in its order: each of
+        // these has one partition.
         TopicSpec { extra: vec![lag], ..spec(&names.config, 1, Cleanup::Compact) },
+        spec(&names.audit, 1, kept(shape.audit_retention)),
         spec(&names.commands, 1, kept(shape.attempts_retention)),
         spec(&names.events, shape.partitions, kept(shape.events_retention)),
         spec(&names.rejected, shape.partitions, kept(shape.events_retention)),

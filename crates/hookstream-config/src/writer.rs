@@ -9,15 +9,18 @@
 //! error the outcome is unknown until the id has been claimed again and the log read to its end; then it is
 //! there or it never will be.
 //!
+//! Each record goes into the log together with its audit record, in one transaction: both are there or neither.
+//!
 //! [`Machine`] is all of that, on a [`Ledger`]; [`ConfigWriter`] runs it on a thread of its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hookstream_types::{Mono, Offset, UnixMillis};
-use hookstream_wire::config::{Key, WRITE_HEADER, WriteId};
+use hookstream_wire::config::{Key, Record, WRITE_HEADER, WriteId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::audit::{self, By};
 use crate::change::{Author, Change, PlannedRecord, Refused, Undo, plan, put_back};
 use crate::envelope::Fill;
 use crate::state::State;
@@ -57,6 +60,8 @@ pub struct NewRecord {
     pub value: Option<Vec<u8>>,
     /// In order.
     pub headers: Vec<(&'static str, Vec<u8>)>,
+    /// The value of its record in the audit topic; key and headers are the same.
+    pub audit: Vec<u8>,
 }
 
 /// What the log did not do.
@@ -87,7 +92,7 @@ pub trait Ledger {
     /// [`Fault`]; what was handed over stays so.
     fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<Offset, Fault>;
 
-    /// Writes these in one transaction under the claim.
+    /// Writes these and their audit records in one transaction under the claim.
     ///
     /// # Errors
     /// [`Fault`]; the caller claims again before it does anything else.
@@ -266,6 +271,7 @@ impl<L: Ledger> Machine<L> {
             let Write { actor, request, .. } = &pending.write;
             let author = Author { actor, now, request: request.as_deref() };
             let fill: Fill<'_> = &mut |bytes| around.fill(bytes);
+            let first = undo.len();
             match plan(&mut self.state, &pending.write.changes, author, fill, &mut undo) {
                 Err(refused) => pending.answer = Some(Err(refused.into())),
                 Ok(planned) if planned.is_empty() => {
@@ -274,7 +280,11 @@ impl<L: Ledger> Machine<L> {
                 }
                 Ok(planned) => {
                     pending.revisions = planned.iter().map(|r| (r.key.clone(), r.revision)).collect();
-                    records.extend(planned.into_iter().map(|record| new_record(&record, pending.write.id)));
+                    let by = By { actor, at: now, write: pending.write.id };
+                    let before = undo.iter().skip(first).map(|(_, before)| before.as_ref());
+                    records.extend(
+                        planned.iter().zip(before).map(|(record, before)| new_record(record, before, by)),
+                    );
                 }
             }
         }
@@ -283,11 +293,12 @@ impl<L: Ledger> Machine<L> {
     }
 }
 
-fn new_record(planned: &PlannedRecord, write: WriteId) -> NewRecord {
+fn new_record(planned: &PlannedRecord, before: Option<&Record>, by: By<'_>) -> NewRecord {
     NewRecord {
         key: planned.key.to_string().into_bytes(),
-        value: planned.record.as_ref().map(hookstream_wire::config::Record::encode),
-        headers: vec![(WRITE_HEADER, write.to_bytes())],
+        value: planned.record.as_ref().map(Record::encode),
+        headers: vec![(WRITE_HEADER, by.write.to_bytes())],
+        audit: audit::encode(planned, before, by),
     }
 }
 

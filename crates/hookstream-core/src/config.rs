@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::exchange::Method;
 use crate::matching::{Index, pattern_matches};
 use crate::schedule::RetrySchedule;
+use crate::shared_map::SharedMap;
 use crate::signing::Profile;
 
 pub use self::authorization::{Authorization, BadPrefix, Credentials, check_prefix, is_within};
@@ -309,16 +310,19 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Requests at a time to webhooks that name no number.
 pub const DEFAULT_CONCURRENCY: u32 = 64;
 
+/// So many webhooks are put into the index one by one.
+const FEW_CHANGES: usize = 64;
+
 /// The configuration as of one offset of `hookstream.config`: immutable, shared, replaced as a whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
     /// The offset after the last applied record.
     pub offset: Offset,
-    pub accounts: BTreeMap<String, Arc<Account>>,
+    pub accounts: Arc<BTreeMap<String, Arc<Account>>>,
     pub sources: BTreeMap<String, Arc<Source>>,
     pub event_types: BTreeMap<String, Arc<EventType>>,
     pub apps: BTreeMap<AppId, Arc<App>>,
-    pub webhooks: FxHashMap<WebhookId, Arc<Webhook>>,
+    pub webhooks: SharedMap<WebhookId, Arc<Webhook>>,
     /// Which of the webhooks an event concerns.
     index: Index,
 }
@@ -333,7 +337,34 @@ impl View {
         webhooks: FxHashMap<WebhookId, Arc<Webhook>>,
     ) -> Self {
         let index = Index::build(webhooks.values());
+        let webhooks = webhooks.into_iter().collect();
+        let accounts = Arc::new(accounts);
         Self { offset, accounts, sources, event_types, apps: BTreeMap::new(), webhooks, index }
+    }
+
+    /// Replaces webhooks, or takes them out; copies of the view stay as they are. It costs what changes, not what is
+    /// there.
+    pub fn put_webhooks(&mut self, changes: Vec<(WebhookId, Option<Arc<Webhook>>)>) {
+        // So many that it is cheaper to start anew: inserting into a bucket moves what stands behind.
+        let is_much = changes.len() > FEW_CHANGES && changes.len() > self.webhooks.len() / 8;
+        for (id, webhook) in changes {
+            let old = match &webhook {
+                Some(webhook) => self.webhooks.insert(id, Arc::clone(webhook)),
+                None => self.webhooks.remove(&id),
+            };
+            if is_much {
+                continue;
+            }
+            if let Some(old) = old {
+                self.index.remove(&old);
+            }
+            if let Some(webhook) = webhook {
+                self.index.insert(&webhook);
+            }
+        }
+        if is_much {
+            self.index = Index::build(self.webhooks.values());
+        }
     }
 
     /// The view with these apps.

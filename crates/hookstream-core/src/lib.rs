@@ -25,4 +25,5 @@ pub mod retry;
 pub mod retry_after;
 pub mod schedule;
 pub mod sender;
+pub mod shared_map;
 pub mod signing;

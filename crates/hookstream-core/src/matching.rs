@@ -14,23 +14,28 @@ use rustc_hash::FxHashMap;
 
 use crate::config::{Webhook, WebhookState};
 use crate::event::EventAttributes;
+use crate::shared_map::SharedMap;
 
 /// From an event's account and type to the webhooks with a pattern for it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
-    accounts: FxHashMap<AccountUid, Buckets>,
+    accounts: SharedMap<AccountUid, Arc<Buckets>>,
 }
 
-#[derive(Clone, Debug, Default)]
+/// An account's. What did not change is shared with the index before.
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Buckets {
-    exact: FxHashMap<Box<str>, Vec<Entry>>,
+    exact: FxHashMap<Arc<str>, Bucket>,
     /// By the prefix without its `.*`.
-    below: FxHashMap<Box<str>, Vec<Entry>>,
-    all: Vec<Entry>,
+    below: FxHashMap<Arc<str>, Bucket>,
+    all: Bucket,
 }
+
+/// In the order of ids, so that the same configuration always gives the same jobs in the same order.
+type Bucket = Arc<Vec<Entry>>;
 
 /// A webhook in a bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     webhook: Arc<Webhook>,
 }
@@ -89,55 +94,102 @@ pub fn is_matched(state: WebhookState) -> bool {
     }
 }
 
+impl Buckets {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty() && self.all.is_empty()
+    }
+
+    /// Changes the buckets that a webhook belongs into; empty ones go away.
+    fn change(&mut self, webhook: &Webhook, mut change: impl FnMut(&mut Vec<Entry>)) {
+        for pattern in uncovered(&webhook.event_types) {
+            let (map, name) = match pattern {
+                Pattern::All => {
+                    change(Arc::make_mut(&mut self.all));
+                    continue;
+                }
+                Pattern::Below(prefix) => (&mut self.below, prefix),
+                Pattern::Exact(name) => (&mut self.exact, name),
+            };
+            if let Some(bucket) = map.get_mut(name) {
+                change(Arc::make_mut(bucket));
+                if bucket.is_empty() {
+                    map.remove(name);
+                }
+            } else {
+                let mut bucket = Vec::new();
+                change(&mut bucket);
+                if !bucket.is_empty() {
+                    map.insert(name.into(), Arc::new(bucket));
+                }
+            }
+        }
+    }
+}
+
+/// A webhook's patterns without those that another covers.
+fn uncovered(event_types: &[String]) -> Vec<Pattern<'_>> {
+    let patterns: Vec<_> = event_types.iter().map(|text| Pattern::of(text)).collect();
+    let covered = |i: usize, pattern: Pattern<'_>| {
+        patterns.iter().enumerate().any(|(j, other)| {
+            // Of two equal patterns the first stays.
+            i != j && other.covers(pattern) && (j < i || !pattern.covers(*other))
+        })
+    };
+    let kept = patterns.iter().enumerate().filter(|(i, pattern)| !covered(*i, **pattern));
+    kept.map(|(_, pattern)| *pattern).collect()
+}
+
 impl Index {
+    /// Of many webhooks at once; those that take no part are left out.
     #[must_use]
     pub fn build<'a>(webhooks: impl IntoIterator<Item = &'a Arc<Webhook>>) -> Self {
-        let mut index = Self::default();
+        let mut webhooks: Vec<_> = webhooks.into_iter().filter(|webhook| is_matched(webhook.state)).collect();
+        // So each bucket is in order, and nothing is inserted before its end.
+        webhooks.sort_unstable_by_key(|webhook| webhook.id);
+        let mut accounts: FxHashMap<AccountUid, Buckets> = FxHashMap::default();
         for webhook in webhooks {
-            if is_matched(webhook.state) {
-                index.insert(webhook);
-            }
+            let buckets = accounts.entry(webhook.account).or_default();
+            buckets.change(webhook, |bucket| bucket.push(Entry { webhook: Arc::clone(webhook) }));
         }
-        index.sort();
-        index
+        let accounts = accounts.into_iter().map(|(uid, buckets)| (uid, Arc::new(buckets)));
+        Self { accounts: accounts.filter(|(_, buckets)| !buckets.is_empty()).collect() }
     }
 
-    fn insert(&mut self, webhook: &Arc<Webhook>) {
-        let patterns: Vec<_> = webhook.event_types.iter().map(|text| Pattern::of(text)).collect();
-        let buckets = self.accounts.entry(webhook.account).or_default();
-        for (i, pattern) in patterns.iter().enumerate() {
-            let covered = patterns.iter().enumerate().any(|(j, other)| {
-                // Of two equal patterns the first stays.
-                i != j && other.covers(*pattern) && (j < i || !pattern.covers(*other))
-            });
-            if covered {
-                continue;
-            }
-            let bucket = match *pattern {
-                Pattern::All => &mut buckets.all,
-                Pattern::Below(prefix) => buckets.below.entry(prefix.into()).or_default(),
-                Pattern::Exact(name) => buckets.exact.entry(name.into()).or_default(),
-            };
-            bucket.push(Entry { webhook: Arc::clone(webhook) });
-        }
+    /// Adds a webhook that is not there yet, if it takes part.
+    pub fn insert(&mut self, webhook: &Arc<Webhook>) {
+        self.change(webhook, |bucket| {
+            let at = bucket.partition_point(|entry| entry.webhook.id < webhook.id);
+            bucket.insert(at, Entry { webhook: Arc::clone(webhook) });
+        });
     }
 
-    /// Puts each bucket into the order of ids, so that the same configuration always gives the same jobs in the
-    /// same order.
-    fn sort(&mut self) {
-        for buckets in self.accounts.values_mut() {
-            let keyed = buckets.exact.values_mut().chain(buckets.below.values_mut());
-            for bucket in keyed.chain([&mut buckets.all]) {
-                bucket.sort_unstable_by_key(|entry| entry.webhook.id);
+    /// Takes a webhook out that was put in as it is here.
+    pub fn remove(&mut self, webhook: &Webhook) {
+        self.change(webhook, |bucket| {
+            if let Ok(at) = bucket.binary_search_by_key(&webhook.id, |entry| entry.webhook.id) {
+                bucket.remove(at);
             }
+        });
+    }
+
+    fn change(&mut self, webhook: &Webhook, change: impl FnMut(&mut Vec<Entry>)) {
+        if !is_matched(webhook.state) {
+            return;
+        }
+        let mut buckets = self.accounts.remove(&webhook.account).unwrap_or_default();
+        Arc::make_mut(&mut buckets).change(webhook, change);
+        if !buckets.is_empty() {
+            self.accounts.insert(webhook.account, buckets);
         }
     }
 
     /// Hands each webhook that `event` concerns to `sink`, once.
     pub fn matches<'a>(&'a self, event: &EventAttributes, mut sink: impl FnMut(&'a Arc<Webhook>)) {
         let Some(buckets) = self.accounts.get(&event.account) else { return };
-        let mut visit = |bucket: Option<&'a Vec<Entry>>| {
-            for entry in bucket.into_iter().flatten().filter(|entry| entry.accepts(event)) {
+        let mut visit = |bucket: Option<&'a Bucket>| {
+            for entry in
+                bucket.into_iter().flat_map(|bucket| bucket.iter()).filter(|entry| entry.accepts(event))
+            {
                 sink(&entry.webhook);
             }
         };
@@ -265,6 +317,38 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever is put in and taken out, one by one: the index is the one that is built at once.
+        #[test]
+        fn changed_is_as_built(
+            steps in proptest::collection::vec(
+                (0u128..12, 1u128..4, any::<bool>(), proptest::collection::vec("(a|b|a\\.b)(\\.\\*)?|\\*", 0..4), any::<bool>()),
+                0..60,
+            ),
+        ) {
+            let mut webhooks = std::collections::BTreeMap::new();
+            let mut index = Index::default();
+            for (id, account, is_there, patterns, takes_part) in steps {
+                let state = if takes_part { WebhookState::Published } else { WebhookState::Draft };
+                let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
+                let account = AccountUid(Uuid::from_u128(account));
+                let before = index.clone();
+                let built_before = Index::build(webhooks.values());
+                let new = is_there.then(|| Arc::new(Webhook { account, state, ..webhook(id, &patterns) }));
+                let old = match &new {
+                    Some(new) => webhooks.insert(id, Arc::clone(new)),
+                    None => webhooks.remove(&id),
+                };
+                if let Some(old) = old {
+                    index.remove(&old);
+                }
+                if let Some(new) = new {
+                    index.insert(&new);
+                }
+                prop_assert_eq!(&index, &Index::build(webhooks.values()));
+                prop_assert_eq!(before, built_before, "copies stay as they were");
+            }
+        }
+
         /// The index finds what asking each pattern of each webhook finds.
         #[test]
         fn agrees_with_asking_everyone(

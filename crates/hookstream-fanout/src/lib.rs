@@ -1,17 +1,15 @@
 //! Matches events and makes one job per webhook: from `hookstream.events` to `hookstream.deliveries`.
 //!
 //! What it does to an event is in [`function`]; this is the service around it: it follows the configuration, joins
-//! the group `fanout`, and drives one pipe per core. Until there is an API it also carries out the records of
-//! `hookstream.commands`: see [`commands`].
+//! the group `fanout`, and drives one pipe per core.
 
-mod commands;
 mod function;
 mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_config::{Base, ConfigWriter, Follower};
+use hookstream_config::{Base, Follower};
 use hookstream_log::kafka::{Group, GroupSpec, join};
 use hookstream_log::pipe::{Driver, Signals, Stats, Stuck};
 use hookstream_runtime::{Ctx, HealthHandle, ServiceError};
@@ -34,7 +32,7 @@ const WAITING: &str = "an event was made by a newer configuration than was read 
 pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let metrics = FanoutMetrics::register(&ctx.registry)?;
     metrics.touch();
-    let Some(Base { kafka, topics, keyring, follower, partitions }) = Base::ready(&ctx).await? else {
+    let Some(Base { kafka, topics, follower, partitions, .. }) = Base::ready(&ctx).await? else {
         return Ok(());
     };
 
@@ -48,7 +46,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     let spec = GroupSpec::of_function(topics.group("fanout"), vec![topics.events.to_string()], cores);
     let (group, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
     let clock = ctx.clock;
-    let mut threads = Vec::with_capacity(cores + 1);
+    let mut threads = Vec::with_capacity(cores);
     for (core, log) in logs.into_iter().enumerate() {
         let parts = Parts {
             topics: Arc::clone(&topics),
@@ -72,29 +70,13 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
         )?);
     }
 
-    let writer = ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, keyring)?;
-    let spec = GroupSpec::new(topics.group("commands"), vec![topics.commands.to_string()], 1);
-    let (commands, logs) = join(&kafka, spec, ctx.clock.mono_fn())?;
-    for log in logs {
-        let (writer, metrics) = (writer.clone(), metrics.clone());
-        let make = move || commands::Carry::new(writer, metrics);
-        threads.push(Driver::start(
-            "commands".to_owned(),
-            log,
-            ctx.clock.mono_fn(),
-            signals.clone(),
-            make,
-            |_| {},
-        )?);
-    }
-
     tokio::select! {
         () = ctx.shutdown.cancelled() => {}
         panicked = Driver::first_end(&mut threads) => return Err(panicked.into()),
         () = watch_over(&follower, &group, &metrics, &changed_tx) => {}
     }
     info!("giving the partitions back");
-    tokio::join!(group.shutdown(), commands.shutdown());
+    group.shutdown().await;
     // The threads hold receivers until they end.
     stopped_tx.send_replace(true);
     Driver::join(threads).await?;

@@ -11,8 +11,6 @@ hookstream_runtime::metrics! { "hookstream_fanout"
         jobs_total: IntCounter,
         /// Records that are no events, or whose jobs are too large, by reason.
         rejected_total: IntCounterVec["reason"],
-        /// Commands carried out, by outcome.
-        commands_total: IntCounterVec["outcome"],
         /// Outputs that were not acknowledged and are produced again.
         produce_retries_total: IntCounter,
         /// Events taken and not complete, by core.
@@ -28,17 +26,10 @@ hookstream_runtime::metrics! { "hookstream_fanout"
 pub(crate) const BAD_EVENT: &str = "bad_event";
 /// A job would be larger than its topic takes.
 pub(crate) const TOO_LARGE: &str = "too_large";
-pub(crate) const COMMAND_APPLIED: &str = "applied";
-/// The webhook has changed since, or is gone.
-pub(crate) const COMMAND_REFUSED: &str = "refused";
-/// Not a command that this version knows.
-pub(crate) const COMMAND_UNREADABLE: &str = "unreadable";
 
 impl FanoutMetrics {
     /// Makes every series whose labels are known, so that each begins at 0.
     pub(crate) fn touch(&self) {
         hookstream_runtime::touch(&self.rejected_total, &[&[BAD_EVENT, TOO_LARGE]]);
-        let outcomes = [COMMAND_APPLIED, COMMAND_REFUSED, COMMAND_UNREADABLE];
-        hookstream_runtime::touch(&self.commands_total, &[&outcomes]);
     }
 }

@@ -57,7 +57,7 @@ impl Settings {
     /// Every problem there is.
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
         let mut problems = self.problems();
-        if let Err(problem) = self.secrets.key_encryption_key() {
+        if let Err(problem) = self.secrets.key_encryption_keys() {
             problems.push(problem);
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }

@@ -237,7 +237,7 @@ fn explain(error: ConfigError) -> (String, String) {
 }
 
 fn is_secret(key: &str) -> bool {
-    key == "secrets.key" || key == "kafka.properties"
+    matches!(key, "secrets.key" | "secrets.previous_keys" | "kafka.properties")
 }
 
 fn table(value: &Value) -> Option<&Table> {

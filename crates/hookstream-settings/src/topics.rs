@@ -31,6 +31,8 @@ pub struct TopicSettings {
     pub retry_retention: Duration,
     #[serde(with = "duration")]
     pub dead_letter_retention: Duration,
+    #[serde(with = "duration")]
+    pub audit_retention: Duration,
 }
 
 /// More would cost brokers and start-up time more than they bring.
@@ -82,6 +84,7 @@ impl TopicSettings {
             ("attempts_retention", self.attempts_retention, shortest, "decisions would be forgotten"),
             ("retry_retention", self.retry_retention, shortest_retry, "waiting deliveries would be lost"),
             ("dead_letter_retention", self.dead_letter_retention, DAY, "nobody could redrive them in time"),
+            ("audit_retention", self.audit_retention, DAY, "nobody could see in time who changed what"),
         ] {
             if !(least..=MAX_RETENTION).contains(&retention) {
                 let (least, most) = (format_duration(least), format_duration(MAX_RETENTION));

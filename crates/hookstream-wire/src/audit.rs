@@ -1,10 +1,21 @@
 //! Records of `hookstream.audit`: who changed what, as it was before and as it is after.
+//!
+//! One record for each record of `hookstream.config`, in the same transaction and in the same order. The record's key is
+//! the configuration record's; all are in one partition. `before` and `after` are the configuration record's value without
+//! its version, with [`sensitive`] in place of whatever is sealed or hashed there.
+//!
+//! That a secret changed shows in `secretsChanged`: the fields that were set anew, added or removed by an update:
+//! `secret` (signing secrets, a client's secrets), `header/<name>`, `credentials`, `data_key` (the account's data key was
+//! sealed by another key). A secret that is given again as it was counts as set anew.
+//!
+//! Where both do not fit into a record, `before` is [`omitted`]: it is the `after` of the change before; and where that is
+//! not enough, `after` is too.
 
 use std::borrow::Cow;
 
 use hookstream_types::{AccountUid, UnixMillis};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::bad_record::{BadRecord, VERSION};
@@ -31,6 +42,18 @@ impl Action {
     }
 }
 
+/// Stands for a secret: there is one, and that is all.
+#[must_use]
+pub fn sensitive() -> Value {
+    json!({ "sensitiveValuePresent": true })
+}
+
+/// Stands for a value that is too large, and says how large it is.
+#[must_use]
+pub fn omitted(value: &Value) -> Value {
+    json!({ "omittedBytes": value.to_string().len() })
+}
+
 /// One change of one resource. Secrets are masked before this is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit<'a> {
@@ -46,8 +69,11 @@ pub struct Audit<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountUid>,
     pub action: Action,
-    /// The revision that the change made.
+    /// The revision that the change made; 0: it was deleted.
     pub revision: u64,
+    /// Fields whose secret an update changed, sorted.
+    #[serde(default, rename = "secretsChanged", skip_serializing_if = "Vec::is_empty")]
+    pub secrets_changed: Vec<String>,
     /// None: it was not there.
     pub before: Option<Value>,
     /// None: it is not there any more.
@@ -96,8 +122,6 @@ pub fn decode(value: &[u8]) -> Result<Audit<'static>, BadRecord> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -110,18 +134,25 @@ mod tests {
             account: Some(AccountUid(Uuid::from_u128(2))),
             action: Action::Update,
             revision: 7,
+            secrets_changed: vec!["secret".into()],
             before: Some(json!({"name": "a"})),
             after: Some(json!({"name": "b"})),
         };
         let text = concat!(
             r#"{"v":1,"at":5,"actor":"ops@example.com","write":"00000000-0000-0000-0000-000000000001","#,
             r#""key":"webhook/w1","account":"00000000-0000-0000-0000-000000000002","action":"update","#,
-            r#""revision":7,"before":{"name":"a"},"after":{"name":"b"}}"#
+            r#""revision":7,"secretsChanged":["secret"],"before":{"name":"a"},"after":{"name":"b"}}"#
         );
         assert_eq!(String::from_utf8(updated.encode()).unwrap(), text);
         assert_eq!(decode(text.as_bytes()).unwrap(), updated);
         assert_eq!(updated.resource(), ("webhook", "w1"));
-        let created = Audit { account: None, action: Action::Create, before: None, ..updated };
+        let created = Audit {
+            account: None,
+            action: Action::Create,
+            secrets_changed: Vec::new(),
+            before: None,
+            ..updated
+        };
         assert!(
             String::from_utf8(created.encode())
                 .unwrap()

@@ -33,7 +33,7 @@ impl Topics {
             matched: name("matched"),
             deliveries: name("deliveries"),
             attempts: name("attempts"),
-            audit: name("audit"),
+            audit: Self::audit_of(namespace),
             dead_letter: name("dead-letter"),
             health: name("health"),
             config: name("config"),
@@ -44,6 +44,12 @@ impl Topics {
                 .map(|rung| name(&format!("retry.{}", Ladder::label(*rung))))
                 .collect(),
         }
+    }
+
+    /// The topic of the audit records, for who knows no more than the namespace.
+    #[must_use]
+    pub fn audit_of(namespace: &str) -> Arc<str> {
+        Arc::from(format!("{namespace}.audit"))
     }
 
     /// A consumer group's name: `hookstream-sender`.

@@ -4,39 +4,43 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use hookstream_config::apply::{Options, diff};
-use hookstream_config::base::kafka_settings;
+use hookstream_config::base::{kafka_settings, keyring};
 use hookstream_config::manifest::resolve_from_system;
-use hookstream_config::{ConfigWriter, Keyring, Manifest, WriteError, os_random};
+use hookstream_config::{ConfigWriter, Manifest, WriteError, os_random};
 use hookstream_runtime::Clock;
 use hookstream_settings::Settings;
 use hookstream_wire::Topics;
 
 use crate::args::ApplyArgs;
 use crate::cluster::Cluster;
-use crate::dev;
 use crate::failure::{EXIT_DIFFERS, Failure};
 
 /// Who made the change, in the configuration's records.
 const ACTOR: &str = "hookstream apply";
 
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
-    let settings = settings(args)?;
-    let key = settings.secrets.key_encryption_key().map_err(|problem| Failure::Settings(vec![problem]))?;
-    let keyring = Arc::new(Keyring::from_key(&key).map_err(Failure::usage)?);
+    let settings = args.cluster.settings_with_key(&args.data_dir)?;
     let manifest = manifest(&args.file)?;
+    let (cluster, writer) = writer(&settings)?;
+    cluster.block_on(apply(args, writer, manifest))
+}
 
+/// The cluster, and the writer of its configuration.
+pub(crate) fn writer(settings: &Settings) -> Result<(Cluster, ConfigWriter), Failure> {
+    let keyring = keyring(settings).map_err(|problem| Failure::Settings(vec![problem]))?;
     let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
-    let cluster = Cluster::connect(&settings)?;
-    if !cluster.has_topic(&names.config)? {
-        let message = format!("there is no topic `{}`; `hookstream topics create` makes it", names.config);
-        return Err(Failure::Other(message.into()));
+    let cluster = Cluster::connect(settings)?;
+    for topic in [&names.config, &names.audit] {
+        if !cluster.has_topic(topic)? {
+            let message = format!("there is no topic `{topic}`; `hookstream topics create` makes it");
+            return Err(Failure::Other(message.into()));
+        }
     }
     let writer =
         ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &names.namespace, &names.config, keyring)?;
-    cluster.block_on(apply(args, writer, manifest))
+    Ok((cluster, writer))
 }
 
 async fn apply(args: &ApplyArgs, writer: ConfigWriter, manifest: Manifest) -> Result<ExitCode, Failure> {
@@ -76,17 +80,6 @@ pub(crate) async fn quietly(
         plan.execute(writer, actor).await.map_err(failure)?;
     }
     Ok(())
-}
-
-/// The settings, with the key that `hookstream dev` made where they name none.
-fn settings(args: &ApplyArgs) -> Result<Settings, Failure> {
-    let mut settings = args.cluster.settings()?;
-    let dev_key = dev::key_file(&args.data_dir);
-    if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() && dev_key.exists() {
-        settings.secrets.key_file = Some(dev_key);
-    }
-    settings.validate().map_err(Failure::Settings)?;
-    Ok(settings)
 }
 
 fn manifest(file: &Path) -> Result<Manifest, Failure> {

@@ -1,7 +1,7 @@
 //! The commands and their arguments.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -10,6 +10,7 @@ use hookstream_core::signing::parse_secret;
 use hookstream_settings::{Map, Settings, parse_duration};
 use hookstream_types::Secret;
 
+use crate::dev;
 use crate::failure::{EXIT_CODES, Failure};
 
 /// Webhooks from Kafka: events become HTTP deliveries, retried until they are delivered or dead.
@@ -41,6 +42,8 @@ pub(crate) enum Command {
                       hookstream apply -f webhooks.yaml --prune"
     )]
     Apply(ApplyArgs),
+    /// Replace the key that encrypts secrets, or see which keys are in use.
+    Keys(KeysArgs),
     /// Produce events.
     Events(EventsArgs),
     /// Receive webhooks, print them, verify their signatures, and answer as told.
@@ -114,6 +117,35 @@ pub(crate) struct ApplyArgs {
     /// Show the difference and change nothing; exit code 2 if there is one
     #[arg(long)]
     pub dry_run: bool,
+    /// Where `hookstream dev` keeps its key; used if the settings name none
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Seal every account's data key with the newest key, while everything runs.
+    ///
+    /// First give all programs the new key as `secrets.key` and the old one in `secrets.previous_keys`. At the end it
+    /// says which of those may be removed. Doing it again does no harm.
+    #[command(after_help = "Exit codes:\n  0   every account is sealed by the newest key\n  \
+                      1   some are not, and it says why")]
+    Rotate(KeyArgs),
+    /// List the keys in use, with the number of accounts that each has sealed.
+    #[command(after_help = "Exit codes:\n  0   all of them are configured\n  1   one that is in use is not")]
+    Check(KeyArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KeyArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Where `hookstream dev` keeps its key; used if the settings name none
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
@@ -230,6 +262,17 @@ impl ClusterArgs {
     /// The settings, with what the options say put over them; the key is not asked for.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         self.settings_of(std::env::vars().collect())
+    }
+
+    /// The settings, with the key that `hookstream dev` made in its data directory where they name none.
+    pub(crate) fn settings_with_key(&self, data_dir: &Path) -> Result<Settings, Failure> {
+        let mut settings = self.settings()?;
+        let dev_key = dev::key_file(data_dir);
+        if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() && dev_key.exists() {
+            settings.secrets.key_file = Some(dev_key);
+        }
+        settings.validate().map_err(Failure::Settings)?;
+        Ok(settings)
     }
 
     /// The same with the environment as an argument.

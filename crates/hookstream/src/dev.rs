@@ -7,11 +7,10 @@ mod own_broker;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_config::base::kafka_settings;
-use hookstream_config::{ConfigWriter, Keyring, topics};
+use hookstream_config::base::{kafka_settings, keyring};
+use hookstream_config::{ConfigWriter, topics};
 use hookstream_devbroker::DevBroker;
 use hookstream_log::KafkaError;
 use hookstream_log::admin::{Cleanup, TopicSpec, What};
@@ -85,8 +84,7 @@ fn prepare(settings: &mut Settings, demo: Option<&Demo>) -> Result<(), Failure> 
     let sources: Vec<TopicSpec> = sources.map(|topic| source_topic(settings, topic)).collect();
     cluster.create_topics(&sources).map_err(failure)?;
 
-    let key = settings.secrets.key_encryption_key().map_err(|problem| Failure::Settings(vec![problem]))?;
-    let keyring = Arc::new(Keyring::from_key(&key).map_err(Failure::usage)?);
+    let keyring = keyring(settings).map_err(|problem| Failure::Settings(vec![problem]))?;
     let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
     let writer =
         ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &names.namespace, &names.config, keyring)?;

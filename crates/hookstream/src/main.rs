@@ -9,6 +9,7 @@ mod cluster;
 mod dev;
 mod events;
 mod failure;
+mod keys;
 mod listen;
 mod topics;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Topics(args) => topics::run(&args),
         Command::Apply(args) => apply::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Listen(args) => listen::run(args),
     };

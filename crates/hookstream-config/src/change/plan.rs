@@ -2,6 +2,7 @@
 
 use hookstream_core::config::{EventType, Meta, Source};
 use hookstream_types::UnixMillis;
+use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_wire::config::{ClusterRecord, Key, Record};
 
 use super::{Change, EventTypeSpec, Expected, Refused, SourceSpec, resources, webhook};
@@ -26,8 +27,8 @@ pub struct Author<'a> {
     pub request: Option<&'a str>,
 }
 
-/// Largest value of a configuration record: Kafka's default `max.message.bytes` less key and headers.
-const MAX_RECORD_BYTES: usize = 1024 * 1024 - 4096;
+/// Largest value of a configuration record: what its topic takes, less key and headers.
+const MAX_VALUE_BYTES: usize = MAX_RECORD_BYTES - 4096;
 
 /// What was in the state before; put back in reverse order.
 pub(crate) type Undo = Vec<(Key, Option<Record>)>;
@@ -51,8 +52,8 @@ pub(crate) fn plan(
         let outcome = judge(state, change, author, fill).and_then(|planned| {
             let Some(planned) = planned else { return Ok(()) };
             let bytes = planned.record.as_ref().map_or(0, |record| record.encode().len());
-            if bytes > MAX_RECORD_BYTES {
-                return Err(Refused::TooLarge { key: planned.key, bytes, max: MAX_RECORD_BYTES });
+            if bytes > MAX_VALUE_BYTES {
+                return Err(Refused::TooLarge { key: planned.key, bytes, max: MAX_VALUE_BYTES });
             }
             undo.push((planned.key.clone(), state.put(&planned.key, planned.record.clone())));
             records.push(planned);

@@ -218,7 +218,7 @@ pub(super) fn put_client(
         same_account(state, &key, account, old.and_then(|old| old.account))?;
     }
     if let Some(app) = app
-        && !state.app(app).is_some_and(|app| Some(app.account) == account)
+        && state.app(app).is_none_or(|app| Some(app.account) != account)
     {
         return Err(Refused::BrokenReference { key, to: Key::App(app) });
     }

@@ -124,6 +124,73 @@ fn rotation_keeps_what_was_sealed() {
     assert_eq!(data_key.open(&place, &sealed).unwrap().expose(), b"hush");
 }
 
+/// What somebody with write access to the topic, a damaged disk or an old key may hand us (corpus `secret_at_rest`).
+#[test]
+fn bad_sealed_values() {
+    let mut fill = counter();
+    let ring = ring(&[1]);
+    let wrapped = ring.new_data_key(account(1), &mut fill);
+    let data_key = ring.data_key(account(1), &wrapped).unwrap();
+    let record = webhook(1);
+    let place = Place { account: account(1), record: &record, field: "secret" };
+    let sealed = data_key.seal(&place, b"hush", &mut fill);
+    let empty = Sealed { ciphertext: Vec::new(), ..sealed.clone() };
+    let tag_only = Sealed { ciphertext: sealed.ciphertext[4..].to_vec(), ..sealed.clone() };
+    let nothing = Sealed { nonce: Vec::new(), ciphertext: Vec::new(), ..sealed.clone() };
+    let no_key = Sealed { key: String::new(), ..sealed.clone() };
+    let other_nonce = Sealed { nonce: wrapped.nonce.clone(), ..sealed.clone() };
+    let longer = Sealed { ciphertext: [&*sealed.ciphertext, b"x"].concat(), ..sealed.clone() };
+    for (bad, error) in [
+        (empty, OpenError::Damaged),
+        (nothing, OpenError::Damaged),
+        (tag_only, OpenError::Forged),
+        (no_key, OpenError::UnknownKey { key: String::new() }),
+        (other_nonce, OpenError::Forged),
+        (longer, OpenError::Forged),
+        // A data key where a secret should be.
+        (wrapped.clone(), OpenError::UnknownKey { key: wrapped.key.clone() }),
+        (Sealed { key: sealed.key.clone(), ..wrapped.clone() }, OpenError::Forged),
+    ] {
+        assert_eq!(data_key.open(&place, &bad).unwrap_err(), error, "{bad:?}");
+    }
+    // And a secret where a data key should be.
+    let as_data_key = Sealed { key: wrapped.key.clone(), ..sealed };
+    assert_eq!(ring.data_key(account(1), &as_data_key).unwrap_err(), OpenError::Forged);
+    assert_eq!(
+        ring.data_key(account(1), &Sealed { ciphertext: Vec::new(), ..wrapped }).unwrap_err(),
+        OpenError::Damaged
+    );
+}
+
+/// An older key opens as long as it is there, wherever it stands in the list.
+#[test]
+fn an_older_key_opens() {
+    let mut fill = counter();
+    let wrapped = ring(&[1]).new_data_key(account(1), &mut fill);
+    for keys in [&[1u8] as &[u8], &[2, 1], &[1, 2], &[3, 2, 1], &[2, 1, 3]] {
+        assert!(ring(keys).data_key(account(1), &wrapped).is_ok(), "{keys:?}");
+    }
+    assert_eq!(ring(&[3, 2, 1]).ids().count(), 3);
+    assert_eq!(ring(&[3, 2, 1]).ids().next(), Some(ring(&[3]).newest()));
+}
+
+/// A row of one account under another's, with its data key or without (corpus `tenant_isolation-008`).
+#[test]
+fn a_row_of_another_account_does_not_open() {
+    let mut fill = counter();
+    let ring = ring(&[1]);
+    let wrapped: Vec<_> = (1..=2).map(|n| ring.new_data_key(account(n), &mut fill)).collect();
+    let open_key = |n: u128, wrapped: &Sealed| ring.data_key(account(n), wrapped);
+    let (mine, theirs) = (open_key(1, &wrapped[0]).unwrap(), open_key(2, &wrapped[1]).unwrap());
+    let record = webhook(1);
+    let place = |n| Place { account: account(n), record: &record, field: "secret" };
+    let pasted = theirs.seal(&place(2), b"hush", &mut fill);
+    assert!(matches!(mine.open(&place(1), &pasted), Err(OpenError::UnknownKey { .. })));
+    let relabelled = Sealed { key: mine.seal(&place(1), b"", &mut fill).key, ..pasted };
+    assert_eq!(mine.open(&place(1), &relabelled).unwrap_err(), OpenError::Forged);
+    assert_eq!(open_key(1, &wrapped[1]).unwrap_err(), OpenError::Forged);
+}
+
 #[test]
 fn what_is_no_key() {
     let error = |text: &str| Keyring::from_key(&SecretString::new(text.into())).unwrap_err();

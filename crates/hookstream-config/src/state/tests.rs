@@ -178,3 +178,62 @@ proptest! {
         }
     }
 }
+
+mod any_order {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Records of three webhooks of one account, of which some can't be read, with deletions; and the account's.
+    fn log() -> Vec<(Key, Option<Vec<u8>>)> {
+        let mut state = testing::state();
+        let author = Author { actor: "ann", now: UnixMillis(2), request: None };
+        let mut changes = vec![Change::PutAccount {
+            uid: uid(),
+            account: testing::account("acme"),
+            expected: Expected::Absent,
+        }];
+        for n in 1..=3 {
+            let mut webhook = testing::webhook(uid());
+            webhook.name = format!("w{n}");
+            webhook.event_types = vec![format!("order.e{n}"), "order.*".to_owned()];
+            let put = |state| Change::PutWebhook {
+                id: webhook_id(n),
+                webhook: Box::new(crate::change::WebhookSpec { state, ..webhook.clone() }),
+                expected: if state == WebhookState::Draft { Expected::Absent } else { Expected::Present },
+            };
+            changes.extend([put(WebhookState::Draft), put(WebhookState::Published)]);
+        }
+        let planned = plan(&mut state, &changes, author, &mut counter(), &mut Undo::new()).unwrap();
+        let mut log: Vec<_> =
+            planned.iter().map(|r| (r.key.clone(), r.record.as_ref().map(Record::encode))).collect();
+        log.push((Key::Account(uid()), None));
+        for n in 1..=4 {
+            log.push((Key::Webhook(webhook_id(n)), None));
+            log.push((Key::Webhook(webhook_id(n)), Some(br#"{"v":2}"#.to_vec())));
+        }
+        log
+    }
+
+    proptest! {
+        /// A view that was made of the one before, step by step, is the one that is made at once.
+        #[test]
+        fn views_do_not_depend_on_the_views_before(steps in prop::collection::vec((0usize..15, any::<bool>()), 0..40)) {
+            let log = log();
+            let (mut stepwise, mut records) = (testing::state(), Vec::new());
+            for (offset, (which, look)) in (0..).zip(steps) {
+                let (key, value) = &log[which % log.len()];
+                records.push((key.to_string().into_bytes(), value));
+                stepwise.apply(Offset(offset), Some(key.to_string().as_bytes()), value.as_deref());
+                if look {
+                    let mut fresh = testing::state();
+                    for (offset, (key, value)) in (0..).zip(&records) {
+                        fresh.apply(Offset(offset), Some(key), value.as_deref());
+                    }
+                    prop_assert_eq!(stepwise.view(), fresh.view());
+                    prop_assert_eq!(stepwise.problems().collect::<Vec<_>>(), fresh.problems().collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+}

@@ -115,7 +115,8 @@ impl Ledger for Fake {
                 let mut undo = Undo::new();
                 let author = Author { actor: "rival", now: UnixMillis(0), request: None };
                 let planned = plan(&mut state, &[add(name)], author, &mut counter(), &mut undo).unwrap();
-                log.records.push(new_record(&planned[0], WriteId(Uuid::from_u128(999))));
+                let by = By { actor: "rival", at: UnixMillis(0), write: WriteId(Uuid::from_u128(999)) };
+                log.records.push(new_record(&planned[0], None, by));
                 Err(Fault::Fenced)
             }
         }
@@ -196,6 +197,32 @@ fn a_group_is_judged_in_its_order() {
     assert!(answers[4].is_ok(), "nothing of a refused write stays");
     assert_eq!(keys(&fake), ["event-type/a", "event-type/a", "event-type/b"]);
     assert_eq!(machine.state().event_types().count(), 2);
+}
+
+/// The audit record of each record says what stood there before it, refused writes apart.
+#[test]
+fn each_record_has_its_audit_record() {
+    let fake = Fake::new(&[Script::FailsDone]);
+    let group = vec![
+        write(1, vec![add("a"), change("a", 1)]),
+        write(2, vec![add("b"), add("a")]),
+        write(3, vec![Change::DeleteEventType { name: "a".into(), expected: Expected::Revision(2) }]),
+    ];
+    machine(&fake).run(group, &mut Around::default());
+    let log = fake.log.borrow();
+    let audits: Vec<_> =
+        log.records.iter().map(|record| hookstream_wire::audit::decode(&record.audit).unwrap()).collect();
+    let seen: Vec<_> = audits
+        .iter()
+        .map(|audit| (audit.write.as_u128(), audit.action.label(), audit.revision, audit.at.0, &*audit.actor))
+        .collect();
+    assert_eq!(
+        seen,
+        [(1, "create", 1, 1_000, "ann"), (1, "update", 2, 1_000, "ann"), (3, "delete", 0, 1_000, "ann")]
+    );
+    assert_eq!(audits[0].before, None);
+    assert_eq!((&audits[1].before, &audits[2].before), (&audits[0].after, &audits[1].after));
+    assert_eq!(audits[2].after, None);
 }
 
 #[test]

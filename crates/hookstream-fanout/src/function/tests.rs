@@ -1,12 +1,9 @@
 //! Fan-out on a log in memory.
 
-use std::time::Duration;
 
 use hookstream_core::config::WebhookState;
 use hookstream_core::event::EventAttributes;
-use hookstream_core::exchange::Method;
 use hookstream_core::ladder::Ladder;
-use hookstream_core::schedule::RetrySchedule;
 use hookstream_log::ProduceError;
 use hookstream_log::memory::{MemoryLog, Stored};
 use hookstream_log::pipe::{Limits, Pipe, Stuck};

@@ -153,6 +153,7 @@ fn who_changed_what() {
                 account: (n % 4 != 0).then(|| account(n % 4)),
                 action: Action::ALL[usize::try_from(n % 3).unwrap()],
                 revision: n,
+                secrets_changed: Vec::new(),
                 before: None,
                 after: Some(serde_json::json!({ "name": n })),
             };

@@ -82,6 +82,25 @@ fn properties_keep_their_names_and_stay_secret() {
 }
 
 #[test]
+fn previous_keys_open_and_stay_secret() {
+    let other = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+    let third = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
+    let both = format!("{other},{third}");
+    let settings = with_file("", &[("HOOKSTREAM__SECRETS__PREVIOUS_KEYS", &both)]).unwrap();
+    let keys = settings.secrets.key_encryption_keys().unwrap();
+    let keys: Vec<_> = keys.iter().map(|key| key.expose()).collect();
+    assert_eq!(keys, [KEY, other, third]);
+    for shown in [format!("{settings:?}"), settings.to_yaml()] {
+        assert!(!shown.contains(other) && !shown.contains(third), "{shown}");
+    }
+    let short = problems(with_file("", &[("HOOKSTREAM__SECRETS__PREVIOUS_KEYS", "c2hvcnQ=")]));
+    assert!(short.contains("`secrets.previous_keys`") && short.contains("it has 5"), "{short}");
+    assert!(!short.contains("c2hvcnQ="), "{short}");
+    let missing = problems(with_file("secrets:\n  previous_key_files: [/nowhere]\n", &[]));
+    assert!(missing.contains("`secrets.previous_key_files`") && missing.contains("/nowhere"), "{missing}");
+}
+
+#[test]
 fn all_problems_come_at_once() {
     let yaml = "\
 kafka:
@@ -180,6 +199,6 @@ fn the_key_can_come_from_a_file_and_commands_need_none() {
     let path = file.path().display().to_string();
     let variables = Map::from_iter([("HOOKSTREAM__SECRETS__KEY_FILE".to_owned(), path)]);
     let settings = Settings::load(None, variables).unwrap();
-    assert_eq!(settings.secrets.key_encryption_key().unwrap().expose(), KEY);
+    assert_eq!(settings.secrets.key_encryption_keys().unwrap()[0].expose(), KEY);
     assert!(Settings::load_without_key(None, Map::new()).is_ok());
 }

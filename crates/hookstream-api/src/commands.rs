@@ -1,38 +1,102 @@
 //! Carries out the records of `hookstream.commands` through the writer of the configuration.
 //!
 //! A command is complete when the writer answered; what has no clear answer is asked again. Commands can be asked
-//! again at any time: they name the revision that they are about.
+//! again at any time: they name the revision that they are about. The replicas share the topic as one group, so one of
+//! them works at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hookstream_config::{ConfigWriter, WriteError};
-use hookstream_log::pipe::{Applied, Function, Outputs, Place};
+use hookstream_config::{Base, ConfigWriter, WriteError};
+use hookstream_log::kafka::{Group, GroupSpec, join};
+use hookstream_log::pipe::{Applied, Driver, Function, Outputs, Place, Signals};
 use hookstream_log::{Full, Input, RecordRef};
+use hookstream_runtime::{Ctx, ServiceError};
 use hookstream_types::Chain;
 use hookstream_wire::command::{Command, Disable};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
-
-use crate::metrics::{COMMAND_APPLIED, COMMAND_REFUSED, COMMAND_UNREADABLE, FanoutMetrics};
 
 /// Who changed a webhook, as the configuration shows it.
 const ACTOR: &str = "sender";
 /// Before the writer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+hookstream_runtime::metrics! { "hookstream_api"
+    /// What is reported of the commands.
+    pub struct CommandMetrics {
+        /// Commands carried out, by outcome.
+        commands_total: IntCounterVec["outcome"],
+    }
+}
+
+const APPLIED: &str = "applied";
+/// The webhook has changed since, or is gone.
+const REFUSED: &str = "refused";
+/// Not a command that this version knows.
+const UNREADABLE: &str = "unreadable";
+
+/// The group that reads the commands, and its threads.
+#[derive(Debug)]
+pub struct Commands {
+    group: Group,
+    threads: Vec<Driver>,
+    stop: watch::Sender<bool>,
+    _changed: watch::Sender<()>,
+}
+
+/// Joins the group `commands` and carries out what it is given, until [`Commands::run`] is told to stop.
+///
+/// # Errors
+/// If the Kafka client's settings are not taken, a thread can't be started, or the metrics are there already.
+pub fn start(ctx: &Ctx, base: &Base, writer: &ConfigWriter) -> Result<Commands, ServiceError> {
+    let metrics = CommandMetrics::register(&ctx.registry)?;
+    hookstream_runtime::touch(&metrics.commands_total, &[&[APPLIED, REFUSED, UNREADABLE]]);
+    let topics = &base.topics;
+    let spec = GroupSpec::new(topics.group("commands"), vec![topics.commands.to_string()], 1);
+    let (group, logs) = join(&base.kafka, spec, ctx.clock.mono_fn())?;
+    // Nothing here depends on the view: the writer judges by what it reads itself.
+    let (changed_tx, changed) = watch::channel(());
+    let (stop, stopped) = watch::channel(false);
+    let signals = Signals { changed, stopped };
+    let mut threads = Vec::new();
+    for log in logs {
+        let (writer, metrics) = (writer.clone(), metrics.clone());
+        let make = move || Carry::new(writer, metrics);
+        let clock = ctx.clock.mono_fn();
+        threads.push(Driver::start("commands".to_owned(), log, clock, signals.clone(), make, |_| {})?);
+    }
+    Ok(Commands { group, threads, stop, _changed: changed_tx })
+}
+
+impl Commands {
+    /// Waits until `until` is done, gives the partition back, and ends.
+    ///
+    /// # Errors
+    /// If the thread panicked, which can be before `until` is done.
+    pub async fn run(mut self, until: impl Future<Output = ()>) -> Result<(), ServiceError> {
+        tokio::select! {
+            () = until => {}
+            panicked = Driver::first_end(&mut self.threads) => return Err(panicked.into()),
+        }
+        self.group.shutdown().await;
+        self.stop.send_replace(true);
+        Driver::join(self.threads).await?;
+        Ok(())
+    }
+}
+
 /// Hands commands to the writer, one at a time per partition.
 #[derive(Debug)]
-pub struct Carry {
+struct Carry {
     writer: ConfigWriter,
-    metrics: FanoutMetrics,
+    metrics: CommandMetrics,
     /// The answer that is waited for.
     asked: BTreeMap<Input, oneshot::Receiver<&'static str>>,
 }
 
 impl Carry {
-    #[must_use]
-    pub fn new(writer: ConfigWriter, metrics: FanoutMetrics) -> Self {
+    fn new(writer: ConfigWriter, metrics: CommandMetrics) -> Self {
         Self { writer, metrics, asked: BTreeMap::new() }
     }
 
@@ -53,11 +117,11 @@ async fn disable_until_answered(writer: &ConfigWriter, disable: &Disable) -> &'s
         match writer.disable(ACTOR, disable).await {
             Ok(_) => {
                 info!(webhook.id = %disable.webhook, reason = %disable.reason, "the webhook is switched off");
-                return COMMAND_APPLIED;
+                return APPLIED;
             }
             Err(error @ WriteError::Refused(_)) => {
                 info!(webhook.id = %disable.webhook, error = %Chain(&error), "the webhook is not switched off");
-                return COMMAND_REFUSED;
+                return REFUSED;
             }
             Err(error) => {
                 warn!(webhook.id = %disable.webhook, error = %Chain(&error), "the writer did not answer; asking again");
@@ -98,7 +162,7 @@ impl Function for Carry {
             }
             Err(error) => {
                 warn!(kafka.offset = record.offset.0, error = %Chain(&error), "a command is passed over");
-                self.metrics.commands_total.with_label_values(&[COMMAND_UNREADABLE]).inc();
+                self.metrics.commands_total.with_label_values(&[UNREADABLE]).inc();
                 Ok(Applied::Done)
             }
         }
