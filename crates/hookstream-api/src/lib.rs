@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod events;
+pub mod history;
 pub mod problem;
 pub mod server;
 

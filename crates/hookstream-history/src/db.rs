@@ -17,7 +17,7 @@ use crate::sql::{Columns, Sql};
 /// Where an index is.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// A file of this process's own; its directory is there.
+    /// A file of this process's own; its directory is there. A relative path counts from the working directory.
     Sqlite { path: PathBuf },
     /// A server that several replicas share. The schema is the index's own: what is in it is hookstream's to drop.
     Postgres { url: String, schema: String },
@@ -114,6 +114,9 @@ impl History {
     }
 
     async fn open_file(path: &Path) -> Result<Self, HistoryError> {
+        // In a URL, a path that is relative would count from the root.
+        let path = &std::path::absolute(path)
+            .map_err(|source| HistoryError::Open { at: format!("`{}`", path.display()), source: Box::new(source.into()) })?;
         match Self::try_file(path).await {
             Ok(Some(history)) => return Ok(history),
             Ok(None) => tracing::warn!(

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use hookstream_types::AccountUid;
+use hookstream_types::{AccountUid, WebhookId};
 
 use crate::db::{History, Kind};
 use crate::error::HistoryError;
@@ -127,6 +127,11 @@ impl History {
         };
         let event_type = filter.event_type.as_deref().map(|event_type| storable(event_type).into_owned());
         let filter = Filter { account, event_type, ..filter.clone() };
+        if let Some(account) = account
+            && self.is_anothers(&filter, account).await?
+        {
+            return Ok(empty);
+        }
         let limit = limit.clamp(1, MAX_PAGE);
         let started = Instant::now();
         let upper = before.unwrap_or(Key::MAX).min(filter.until.map_or(Key::MAX, Key::start_of));
@@ -151,6 +156,43 @@ impl History {
         items.retain(|execution| filter.matches(execution));
         items.sort_unstable_by_key(|execution| std::cmp::Reverse(execution.key));
         Ok(Page { items, next })
+    }
+
+    /// Whose a webhook's executions are; none: there are none.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn account_of(&self, webhook: WebhookId) -> Result<Option<AccountUid>, HistoryError> {
+        self.account_where("webhook = ", webhook.0.into(), "executions_webhook").await
+    }
+
+    /// Whether a list goes along entries of another account: it has none of this one's, and a page that is short of
+    /// them would tell that they are there.
+    async fn is_anothers(&self, filter: &Filter, account: AccountUid) -> Result<bool, HistoryError> {
+        let found = if let Some(event) = filter.event {
+            self.account_where("event = ", event.0.into(), "executions_event").await?
+        } else if let Some(webhook) = filter.webhook {
+            self.account_of(webhook).await?
+        } else {
+            return Ok(false);
+        };
+        Ok(found.is_some_and(|found| found != account))
+    }
+
+    async fn account_where(
+        &self,
+        condition: &'static str,
+        value: Value,
+        index: &'static str,
+    ) -> Result<Option<AccountUid>, HistoryError> {
+        let mut sql = Sql::new("SELECT account FROM executions");
+        if self.kind == Kind::Sqlite {
+            sql.push(" INDEXED BY ").push(index);
+        }
+        sql.push(" WHERE ").push(condition).bind(value).push(ORDER).push(" LIMIT 1");
+        let failed = HistoryError::sql("look an account up");
+        let row = sql.query(self.kind).fetch_optional(&self.readers).await.map_err(failed)?;
+        row.map(|row| Columns::of(&row).uuid("account").map(AccountUid)).transpose()
     }
 
     async fn walk(
