@@ -38,8 +38,8 @@ pub use self::audit::{AuditAction, AuditItem, AuditPage};
 pub use self::index::{Index, IndexSpec, Indexer};
 pub use self::metrics::HistoryMetrics;
 pub use self::view::{
-    AttemptItem, Body, Execution, ExecutionDetail, ExecutionPage, Failure, Header, Recorded, SentRequest,
-    ReceivedResponse, Timings,
+    AttemptItem, Body, Execution, ExecutionDetail, ExecutionPage, Failure, Header, ReceivedResponse,
+    Recorded, SentRequest, Timings,
 };
 
 /// Whose webhooks are.

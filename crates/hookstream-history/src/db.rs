@@ -115,8 +115,10 @@ impl History {
 
     async fn open_file(path: &Path) -> Result<Self, HistoryError> {
         // In a URL, a path that is relative would count from the root.
-        let path = &std::path::absolute(path)
-            .map_err(|source| HistoryError::Open { at: format!("`{}`", path.display()), source: Box::new(source.into()) })?;
+        let path = &std::path::absolute(path).map_err(|source| HistoryError::Open {
+            at: format!("`{}`", path.display()),
+            source: Box::new(source.into()),
+        })?;
         match Self::try_file(path).await {
             Ok(Some(history)) => return Ok(history),
             Ok(None) => tracing::warn!(

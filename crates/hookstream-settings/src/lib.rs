@@ -8,6 +8,7 @@
 //! sees all [`Problem`]s in one go; no `Debug` output, problem or [`Settings::to_yaml`] shows a secret; the process's
 //! environment is an argument.
 
+mod history;
 mod kafka;
 mod load;
 mod problem;
@@ -17,6 +18,7 @@ mod topics;
 mod values;
 
 pub use config::Map;
+pub use history::{History, HistoryPlace};
 pub use kafka::Kafka;
 pub use problem::Problem;
 pub use secrets::Secrets;
@@ -42,6 +44,7 @@ pub struct Settings {
     pub sender: Sender,
     pub secrets: Secrets,
     pub egress: Egress,
+    pub history: History,
     pub log: Log,
     pub ops: Ops,
     pub shutdown: Shutdown,
@@ -66,6 +69,7 @@ impl Settings {
         self.kafka.check(&mut problems);
         self.topics.check(&mut problems);
         self.sender.check(&mut problems);
+        self.history.check(&mut problems);
         self.log.check(&mut problems);
         self.shutdown.check(&mut problems);
         problems

@@ -126,8 +126,7 @@ pub(super) async fn list(
         let position = executions.cursor(&list, &cursor)?;
         position.parse().map(Offset).map_err(|_| BadCursor)
     });
-    let before =
-        before.transpose().map_err(|error| Problem::invalid_field("cursor", error.to_string()))?;
+    let before = before.transpose().map_err(|error| Problem::invalid_field("cursor", error.to_string()))?;
     let filter = AuditFilter { account, actor, kind, resource, since, until };
     let bound = principal.bound.account();
     let page = executions.history()?.audit(bound, &filter, before, limit).await.map_err(failed)?;

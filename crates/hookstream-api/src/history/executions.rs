@@ -165,15 +165,13 @@ impl Executions {
         let scope = principal.bound.account();
         let before = cursor.map(|cursor| {
             let position = self.cursor(&List { name: &list, account }, &cursor);
-            position.map_err(|error| error.to_string()).and_then(|key| {
-                key.parse::<Key>().map_err(|error| error.to_string())
-            })
+            position
+                .map_err(|error| error.to_string())
+                .and_then(|key| key.parse::<Key>().map_err(|error| error.to_string()))
         });
-        let before = before
-            .transpose()
-            .map_err(|detail| Problem::invalid(vec![FieldError::new("cursor", detail)]))?;
-        let filter =
-            Filter { account, webhook, event, event_type, outcome, status, failure, since, until };
+        let before =
+            before.transpose().map_err(|detail| Problem::invalid(vec![FieldError::new("cursor", detail)]))?;
+        let filter = Filter { account, webhook, event, event_type, outcome, status, failure, since, until };
         Ok(Asked { filter, scope, list, before, limit })
     }
 
@@ -185,8 +183,7 @@ impl Executions {
         for _ in 0..rounds {
             let wanted = limit - results.len();
             let page = history.executions(scope, &filter, before, wanted).await.map_err(failed)?;
-            let seen =
-                page.items.into_iter().filter(|item| self.sees(principal, item.account, item.webhook));
+            let seen = page.items.into_iter().filter(|item| self.sees(principal, item.account, item.webhook));
             results.extend(seen.map(Into::into));
             before = page.next;
             if before.is_none() || results.len() == limit {
@@ -202,10 +199,9 @@ impl Executions {
 fn status(text: &str) -> Result<StatusFilter, String> {
     match text.as_bytes() {
         [class @ b'1'..=b'5', b'x', b'x'] => Ok(StatusFilter::Class(class - b'0')),
-        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => text
-            .parse()
-            .map(StatusFilter::Exactly)
-            .map_err(|_| "must be a status".to_owned()),
+        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => {
+            text.parse().map(StatusFilter::Exactly).map_err(|_| "must be a status".to_owned())
+        }
         _ => Err("must be a status, as `500`, or a class of them, as `5xx`".to_owned()),
     }
 }

@@ -35,7 +35,8 @@ impl HistoryMetrics {
     /// Makes every series, so that each begins at 0.
     pub(super) fn touch(&self) {
         let feeds: &[&[&str]] = &[&[label(Feed::Attempts), label(Feed::Audit)]];
-        for counter in [&self.rows_total, &self.bad_records_total, &self.failures_total, &self.rebuilds_total] {
+        for counter in [&self.rows_total, &self.bad_records_total, &self.failures_total, &self.rebuilds_total]
+        {
             hookstream_runtime::touch(counter, feeds);
         }
         hookstream_runtime::touch(&self.batch_seconds, feeds);

@@ -164,7 +164,10 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!(time("2026-11-23T05:00:00+01:00").map(|at| written(at).to_string()), Ok("2026-11-23T04:00:00.000Z".to_owned()));
+        assert_eq!(
+            time("2026-11-23T05:00:00+01:00").map(|at| written(at).to_string()),
+            Ok("2026-11-23T04:00:00.000Z".to_owned())
+        );
         assert!(time("2026-11-23").is_err() && time("1700000000000").is_err());
         assert_eq!(written(UnixMillis(i64::MAX)).to_string(), "9999-12-30T22:00:00.999Z");
         let mut params = Params::read(Some("from=2026-11-23T05:00:00Z&to=2026-11-23T05:00:00Z"));

@@ -86,20 +86,20 @@ impl Feeder {
     }
 
     /// The topic's id, if brokers give ids, and from where to read.
-    async fn prepare(
-        &self,
-        cut_off: bool,
-    ) -> Result<(Option<String>, BTreeMap<Partition, Offset>), Break> {
+    async fn prepare(&self, cut_off: bool) -> Result<(Option<String>, BTreeMap<Partition, Offset>), Break> {
         let id = self.topic_id().await?;
         // What comes of no topic is another than any.
-        let another = cut_off && self.insist(async || self.history.follow(self.feed, "").await).await?;
+        let another = cut_off && self.insist(|| self.history.follow(self.feed, "")).await?;
         // Without an id, a topic that is another is told by its being shorter alone.
         let known = id.as_deref().unwrap_or("-");
-        if self.insist(async || self.history.follow(self.feed, known).await).await? || another {
+        if self.insist(|| self.history.follow(self.feed, known)).await? || another {
             self.metrics.rebuilds_total.with_label_values(&[label(self.feed)]).inc();
-            tracing::warn!(topic = &*self.topic, "the topic was made anew or cut off: its index is built again");
+            tracing::warn!(
+                topic = &*self.topic,
+                "the topic was made anew or cut off: its index is built again"
+            );
         }
-        let positions = self.insist(async || self.history.positions(self.feed).await).await?;
+        let positions = self.insist(|| self.history.positions(self.feed)).await?;
         Ok((id, positions.into_iter().map(|(partition, position)| (partition, position.next)).collect()))
     }
 
@@ -183,7 +183,7 @@ impl Feeder {
         let feed = label(self.feed);
         loop {
             let started = Instant::now();
-            let applied = self.insist(async || self.history.apply(self.feed, &batch).await).await?;
+            let applied = self.insist(|| self.history.apply(self.feed, &batch)).await?;
             match applied {
                 Applied::Done { rows, bad, void } => {
                     let seconds = started.elapsed().as_secs_f64();
@@ -202,9 +202,9 @@ impl Feeder {
     }
 
     /// Asks the database until it answers.
-    async fn insist<T>(
+    async fn insist<T, F: Future<Output = Result<T, HistoryError>>>(
         &self,
-        ask: impl AsyncFn() -> Result<T, HistoryError>,
+        ask: impl Fn() -> F,
     ) -> Result<T, Break> {
         let mut backoff = Backoff::new();
         let mut failed = false;

@@ -24,10 +24,12 @@ impl Gathered {
     pub(super) fn add(&mut self, partition: Partition, from: Offset, next: Offset, records: Vec<OwnRecord>) {
         self.records += records.len();
         self.bytes += records.iter().map(|record| record.value.len()).sum::<usize>();
-        let batch = self
-            .batches
-            .entry(partition)
-            .or_insert_with(|| Batch { partition, from, next, records: Vec::new() });
+        let batch = self.batches.entry(partition).or_insert_with(|| Batch {
+            partition,
+            from,
+            next,
+            records: Vec::new(),
+        });
         batch.next = next;
         batch.records.extend(records.into_iter().map(|record| Record {
             offset: record.offset,
@@ -58,7 +60,8 @@ mod tests {
     use super::*;
 
     fn records(offsets: std::ops::Range<i64>) -> Vec<OwnRecord> {
-        let record = |offset| OwnRecord { offset: Offset(offset), timestamp: UnixMillis(1), value: vec![0; 10] };
+        let record =
+            |offset| OwnRecord { offset: Offset(offset), timestamp: UnixMillis(1), value: vec![0; 10] };
         offsets.map(record).collect()
     }
 
@@ -72,7 +75,8 @@ mod tests {
         gathered.add(Partition(1), Offset(12), Offset(20_012), records(12..20_012));
         assert!(gathered.is_full());
         let mut batches: Vec<Batch> = gathered.into_batches().collect();
-        let spans: Vec<_> = batches.iter().map(|batch| (batch.partition.0, batch.from.0, batch.next.0)).collect();
+        let spans: Vec<_> =
+            batches.iter().map(|batch| (batch.partition.0, batch.from.0, batch.next.0)).collect();
         assert_eq!(spans, [(0, 0, 1), (1, 5, 20_012)]);
         assert_eq!(batches[1].records.len(), 20_003);
         cut(&mut batches[1], Offset(13));
