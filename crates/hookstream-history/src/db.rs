@@ -86,8 +86,9 @@ const READERS: u32 = 4;
 /// Any number that nobody else locks.
 const LOCK: i32 = 0x6873_6869;
 
+/// A checkpoint waits for the disk: one for each 64 MB.
 const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000; \
-     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000";
+     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 16000";
 
 impl History {
     /// Opens an index, and makes it if it is not there.
@@ -148,7 +149,7 @@ impl History {
         url.set_query(Some("mode=rwc"));
         // A writer's cache holds the parts of the random indexes that a busy hour touches.
         let writer =
-            pool(&url, 1, format!("{SQLITE_SETUP}; PRAGMA cache_size = -131072")).await.map_err(failed)?;
+            pool(&url, 1, format!("{SQLITE_SETUP}; PRAGMA cache_size = -262144")).await.map_err(failed)?;
         let tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table'";
         let history = match prepare(&writer, Kind::Sqlite, tables).await.map_err(failed)? {
             true => {

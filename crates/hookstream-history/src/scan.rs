@@ -17,8 +17,10 @@ use crate::sql::{Columns, Sql, Value, storable};
 
 /// Items of a page at most.
 const MAX_PAGE: usize = 500;
-/// Entries that are looked at in the first step; each step after it looks at four times as many.
+/// Entries that are looked at in the first step; each step after it looks at four times as many, until they are the most.
 const FIRST_STEP: usize = 1_000;
+/// The time is looked at between steps only: one of whole rows, where no index helps, takes some milliseconds.
+const LARGEST_STEP: usize = 8_000;
 const ORDER: &str = " ORDER BY at DESC, part DESC, position DESC, idx DESC";
 
 /// An index, or a part of it, in which entries are in the order of the list.
@@ -228,7 +230,7 @@ impl History {
                 return Ok(found);
             }
             upper = last;
-            step *= 4;
+            step = (step * 4).min(LARGEST_STEP.max(limit + 1));
         }
     }
 

@@ -140,7 +140,7 @@ pub(in crate::history) fn tried(
         response: result.ok().map(|status| LoggedResponse {
             status,
             headers: vec![("server".into(), "x".into())],
-            body: body(b"\xff", true),
+            body: body(b"\xff\xff\xff\xff\xff", true),
         }),
         failure: result.err().map(|kind| LoggedFailure { kind, message: "refused".into() }),
         timings: LoggedTimings {
