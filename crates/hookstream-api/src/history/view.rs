@@ -5,7 +5,6 @@ use hookstream_types::{AccountUid, DeliveryId, EventId, UnixMillis, WebhookId};
 use hookstream_wire::attempt;
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::params::written;
 
