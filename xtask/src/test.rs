@@ -18,8 +18,14 @@ use crate::{run, tidy};
 /// Brokers of the tests' own cluster: enough that one can die and writes to all replicas still count.
 pub(crate) const BROKERS: usize = 3;
 /// Packages, each with the program of its name, that the end-to-end tests run.
-const PROGRAMS: &[&str] =
-    &["hookstream", "hookstream-devbroker", "hookstream-ingester", "hookstream-fanout", "hookstream-sender"];
+const PROGRAMS: &[&str] = &[
+    "hookstream",
+    "hookstream-devbroker",
+    "hookstream-ingester",
+    "hookstream-fanout",
+    "hookstream-sender",
+    "hookstream-api",
+];
 
 /// Formatting, lints, tidy, then all tests. Stops at the first step that fails.
 pub fn test(quick: bool) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use hookstream_core::exchange::{Method, Request};
 use hookstream_egress::Client;
 use hookstream_log::OutRecord;
 use hookstream_log::appender::{Appender, NotAppended};
-use hookstream_types::{AccountUid, ClientId, partition_for};
+use hookstream_types::{AccountUid, AppId, ClientId, WebhookId, partition_for};
 use hookstream_wire::event;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use crate::access::authenticate::Accounts;
 use crate::access::client::{ClientRecord, ClientSecret, Clients};
 use crate::access::jwks::{Fetch, Fetching};
 use crate::events::{Catalogue, Declared, EventSink, SinkError};
+use crate::history::Owner;
 
 /// Deadline of a request for an issuer's keys.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
@@ -54,6 +55,12 @@ impl Clients for Configured {
 impl Accounts for Configured {
     fn account(&self, name: &str) -> Option<AccountUid> {
         self.0.look(|state| state.account_by_name(name).map(|record| record.account.uid))
+    }
+}
+
+impl Owner for Configured {
+    fn app_of(&self, webhook: WebhookId) -> Option<(AccountUid, Option<AppId>)> {
+        self.0.look(|state| state.webhook(webhook).map(|record| (record.account, record.app)))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod commands;
 mod configuration;
 mod docs;
 pub mod events;
+pub mod history;
 pub mod problem;
 mod request;
 pub mod resources;
@@ -32,9 +33,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use hookstream_config::{Base, ConfigWriter, os_random};
 use hookstream_egress::{Client, EgressSettings};
+use hookstream_history::{Backend, Retention};
 use hookstream_log::appender::Appender;
+use hookstream_log::fetch::Fetcher;
 use hookstream_runtime::{Ctx, ServiceError};
-use hookstream_settings::{ApiSettings, IssuerSettings, Settings};
+use hookstream_settings::{ApiSettings, HistoryPlace, IssuerSettings, Settings};
 use hookstream_types::Secret;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -49,6 +52,7 @@ use crate::access::{Cursors, ForeignScope, Principal, ScopeMap};
 use crate::api::{Api, Shared};
 use crate::bridges::{Configured, Keys, Sink};
 use crate::events::{EventLimits, Events};
+use crate::history::{Executions, Index, IndexSpec, Indexer};
 use crate::problem::{Kind, Problem};
 
 /// Purposes that keys are derived for.
@@ -85,19 +89,43 @@ pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
     let health = ctx.health.component("server");
     health.unready("starting");
     let Some(base) = Base::ready(&ctx).await? else { return Ok(()) };
-    let router = router(&ctx, &base)?.merge(beside);
+    let Base { kafka, topics, keyring, .. } = &base;
+    let writer =
+        ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, Arc::clone(keyring))?;
+    let commands = commands::start(&ctx, &base, &writer)?;
+    let metrics = history::HistoryMetrics::register(&ctx.registry)?;
+    let indexer = Indexer::start(index_spec(&ctx.settings, &base)?, ctx.clock, &ctx.health, metrics)?;
+    let router = router(&ctx, &base, writer, indexer.index())?.merge(beside);
     health.ready();
     info!(address = %listener.local_addr()?, "serving the API");
     let limits = server::Limits { grace: ctx.settings.shutdown.grace, ..server::Limits::default() };
-    server::serve(listener, router, ctx.shutdown.clone(), limits).await;
-    Ok(())
+    let serving = server::serve(listener, router, ctx.shutdown.clone(), limits);
+    let (carried, ()) = tokio::join!(commands.run(ctx.shutdown.cancelled()), serving);
+    indexer.stop().await;
+    carried
 }
 
-fn router(ctx: &Ctx, base: &Base) -> Result<Router, ServiceError> {
+fn index_spec(settings: &Settings, base: &Base) -> Result<IndexSpec, ServiceError> {
+    /// What is in it is hookstream's to drop.
+    const SCHEMA: &str = "hookstream_history";
+    let backend = match settings.history.place().map_err(|problem| problem.to_string())? {
+        HistoryPlace::Sqlite(path) => Backend::Sqlite { path },
+        HistoryPlace::Postgres(url) => {
+            Backend::Postgres { url: url.expose().to_owned(), schema: SCHEMA.to_owned() }
+        }
+    };
+    let retention = Retention {
+        age: Some(settings.history.retention),
+        rows: Some(settings.history.max_attempts),
+        bytes: None,
+    };
+    let (attempts, audit) = (Arc::clone(&base.topics.attempts), Arc::clone(&base.topics.audit));
+    Ok(IndexSpec { backend, kafka: base.kafka.clone(), attempts, audit, retention })
+}
+
+fn router(ctx: &Ctx, base: &Base, writer: ConfigWriter, index: Index) -> Result<Router, ServiceError> {
     let settings = &ctx.settings;
     let Base { kafka, topics, keyring, follower, partitions } = base;
-    let writer =
-        ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, Arc::clone(keyring))?;
     let clock = ctx.clock;
     let now: Clock = Arc::new(move || hookstream_types::Now {
         mono: clock.mono(),
@@ -143,12 +171,22 @@ fn router(ctx: &Ctx, base: &Base) -> Result<Router, ServiceError> {
     let events = Events::new(sink, configured, Arc::new(move || clock.wall()), EventLimits::default());
     let events = Arc::new(events).router().layer(middleware::from_fn(event_client));
 
-    let (resources, description) = routes::resources().split_for_parts();
+    let executions = Executions::new(
+        index,
+        Fetcher::new(kafka)?,
+        Arc::clone(&topics.attempts),
+        Cursors::new(&cursor_keys),
+        Arc::new(Configured(Arc::clone(follower))),
+    );
+    let history = history::router(Arc::new(executions), Arc::clone(&api.authenticator));
+    let authenticator = Arc::clone(&api.authenticator);
+    let resources = routes::resources().with_state(Shared(api));
+    let (resources, description) = resources.merge(history).split_for_parts();
     let page = docs::page(&description);
     let description = Arc::new(serde_json::to_value(&description)?);
     let per_second = NonZeroU32::new(api_settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
     let guard = Arc::new(Guard {
-        authenticator: Arc::clone(&api.authenticator),
+        authenticator,
         rates: Limits::new(
             Rate { burst: per_second, every: std::time::Duration::from_secs(1) / per_second.get() },
             RATES,
@@ -156,7 +194,7 @@ fn router(ctx: &Ctx, base: &Base) -> Result<Router, ServiceError> {
         clock: now,
     });
     Ok(Router::new()
-        .merge(resources.with_state(Shared(api)))
+        .merge(resources)
         .merge(events)
         .layer(middleware::from_fn_with_state(guard, guarded))
         .merge(oauth::router(Arc::new(token_endpoint)))

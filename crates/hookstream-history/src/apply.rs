@@ -50,6 +50,8 @@ pub enum Applied {
 
 /// Rows of a statement: few sizes, so that few statements are prepared.
 const CHUNKS: &[usize] = &[100, 10, 1];
+/// Records that are read in one go: some hundred microseconds, or some milliseconds of large ones.
+const PORTION: usize = 64;
 /// Deliveries that are looked up at once.
 const LOOKUP: usize = 100;
 
@@ -67,7 +69,14 @@ impl History {
 
     async fn apply_attempts(&self, batch: &Batch) -> Result<Applied, HistoryError> {
         // What takes long is done before the database is held.
-        let (parsed, bad) = entries::parse(&batch.records);
+        let (mut parsed, mut bad) = (Vec::with_capacity(batch.records.len()), 0);
+        for portion in batch.records.chunks(PORTION) {
+            let (more, bad_ones) = entries::parse(portion);
+            parsed.extend(more);
+            bad += bad_ones;
+            // Records are large and many; others have work too.
+            tokio::task::yield_now().await;
+        }
         let mut tx = self.begin().await?;
         let place = self.claim(&mut tx, Feed::Attempts, batch).await?;
         let Some(place) = place else { return self.elsewhere(tx, Feed::Attempts, batch).await };

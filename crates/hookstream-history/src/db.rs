@@ -17,7 +17,7 @@ use crate::sql::{Columns, Sql};
 /// Where an index is.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// A file of this process's own; its directory is there.
+    /// A file of this process's own; its directory is there. A relative path counts from the working directory.
     Sqlite { path: PathBuf },
     /// A server that several replicas share. The schema is the index's own: what is in it is hookstream's to drop.
     Postgres { url: String, schema: String },
@@ -86,8 +86,9 @@ const READERS: u32 = 4;
 /// Any number that nobody else locks.
 const LOCK: i32 = 0x6873_6869;
 
+/// A checkpoint waits for the disk: one for each 64 MB.
 const SQLITE_SETUP: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000; \
-     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000";
+     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 16000";
 
 impl History {
     /// Opens an index, and makes it if it is not there.
@@ -114,6 +115,11 @@ impl History {
     }
 
     async fn open_file(path: &Path) -> Result<Self, HistoryError> {
+        // In a URL, a path that is relative would count from the root.
+        let path = &std::path::absolute(path).map_err(|source| HistoryError::Open {
+            at: format!("`{}`", path.display()),
+            source: Box::new(source.into()),
+        })?;
         match Self::try_file(path).await {
             Ok(Some(history)) => return Ok(history),
             Ok(None) => tracing::warn!(
@@ -143,7 +149,7 @@ impl History {
         url.set_query(Some("mode=rwc"));
         // A writer's cache holds the parts of the random indexes that a busy hour touches.
         let writer =
-            pool(&url, 1, format!("{SQLITE_SETUP}; PRAGMA cache_size = -131072")).await.map_err(failed)?;
+            pool(&url, 1, format!("{SQLITE_SETUP}; PRAGMA cache_size = -262144")).await.map_err(failed)?;
         let tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table'";
         let history = match prepare(&writer, Kind::Sqlite, tables).await.map_err(failed)? {
             true => {

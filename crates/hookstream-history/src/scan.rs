@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use hookstream_types::AccountUid;
+use hookstream_types::{AccountUid, WebhookId};
 
 use crate::db::{History, Kind};
 use crate::error::HistoryError;
@@ -17,8 +17,10 @@ use crate::sql::{Columns, Sql, Value, storable};
 
 /// Items of a page at most.
 const MAX_PAGE: usize = 500;
-/// Entries that are looked at in the first step; each step after it looks at four times as many.
+/// Entries that are looked at in the first step; each step after it looks at four times as many, until they are the most.
 const FIRST_STEP: usize = 1_000;
+/// The time is looked at between steps only: one of whole rows, where no index helps, takes some milliseconds.
+const LARGEST_STEP: usize = 8_000;
 const ORDER: &str = " ORDER BY at DESC, part DESC, position DESC, idx DESC";
 
 /// An index, or a part of it, in which entries are in the order of the list.
@@ -127,6 +129,11 @@ impl History {
         };
         let event_type = filter.event_type.as_deref().map(|event_type| storable(event_type).into_owned());
         let filter = Filter { account, event_type, ..filter.clone() };
+        if let Some(account) = account
+            && self.is_anothers(&filter, account).await?
+        {
+            return Ok(empty);
+        }
         let limit = limit.clamp(1, MAX_PAGE);
         let started = Instant::now();
         let upper = before.unwrap_or(Key::MAX).min(filter.until.map_or(Key::MAX, Key::start_of));
@@ -151,6 +158,43 @@ impl History {
         items.retain(|execution| filter.matches(execution));
         items.sort_unstable_by_key(|execution| std::cmp::Reverse(execution.key));
         Ok(Page { items, next })
+    }
+
+    /// Whose a webhook's executions are; none: there are none.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn account_of(&self, webhook: WebhookId) -> Result<Option<AccountUid>, HistoryError> {
+        self.account_where("webhook = ", webhook.0.into(), "executions_webhook").await
+    }
+
+    /// Whether a list goes along entries of another account: it has none of this one's, and a page that is short of
+    /// them would tell that they are there.
+    async fn is_anothers(&self, filter: &Filter, account: AccountUid) -> Result<bool, HistoryError> {
+        let found = if let Some(event) = filter.event {
+            self.account_where("event = ", event.0.into(), "executions_event").await?
+        } else if let Some(webhook) = filter.webhook {
+            self.account_of(webhook).await?
+        } else {
+            return Ok(false);
+        };
+        Ok(found.is_some_and(|found| found != account))
+    }
+
+    async fn account_where(
+        &self,
+        condition: &'static str,
+        value: Value,
+        index: &'static str,
+    ) -> Result<Option<AccountUid>, HistoryError> {
+        let mut sql = Sql::new("SELECT account FROM executions");
+        if self.kind == Kind::Sqlite {
+            sql.push(" INDEXED BY ").push(index);
+        }
+        sql.push(" WHERE ").push(condition).bind(value).push(ORDER).push(" LIMIT 1");
+        let failed = HistoryError::sql("look an account up");
+        let row = sql.query(self.kind).fetch_optional(&self.readers).await.map_err(failed)?;
+        row.map(|row| Columns::of(&row).uuid("account").map(AccountUid)).transpose()
     }
 
     async fn walk(
@@ -186,7 +230,7 @@ impl History {
                 return Ok(found);
             }
             upper = last;
-            step *= 4;
+            step = (step * 4).min(LARGEST_STEP.max(limit + 1));
         }
     }
 

@@ -9,6 +9,7 @@
 //! environment is an argument.
 
 mod api;
+mod history;
 mod kafka;
 mod load;
 mod problem;
@@ -19,6 +20,7 @@ mod values;
 
 pub use api::{ApiSettings, IssuerSettings, ScopeRule};
 pub use config::Map;
+pub use history::{History, HistoryPlace};
 pub use kafka::Kafka;
 pub use problem::Problem;
 pub use secrets::Secrets;
@@ -45,6 +47,7 @@ pub struct Settings {
     pub api: ApiSettings,
     pub secrets: Secrets,
     pub egress: Egress,
+    pub history: History,
     pub log: Log,
     pub ops: Ops,
     pub shutdown: Shutdown,
@@ -70,6 +73,7 @@ impl Settings {
         self.topics.check(&mut problems);
         self.sender.check(&mut problems);
         self.api.check(&mut problems);
+        self.history.check(&mut problems);
         self.log.check(&mut problems);
         self.shutdown.check(&mut problems);
         problems

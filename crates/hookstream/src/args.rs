@@ -249,6 +249,11 @@ impl DevArgs {
         self.cluster.bootstrap_servers.is_none() && settings.kafka.bootstrap_servers == OWN_BROKER
     }
 
+    /// Whether no other place is named for the history's index.
+    pub(crate) fn keeps_history(settings: &Settings) -> bool {
+        settings.history.url.expose() == "sqlite:hookstream-history.db"
+    }
+
     #[cfg(test)]
     pub(crate) fn parse_for_test(arguments: &[&str]) -> Self {
         match Args::parse_from(arguments).command {

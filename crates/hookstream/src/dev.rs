@@ -45,6 +45,10 @@ pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
     if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() {
         settings.secrets.key_file = Some(data_dir::key(&args.data_dir)?);
     }
+    if DevArgs::keeps_history(&settings) {
+        let file = args.data_dir.join("history.db");
+        settings.history.url = SecretString::new(format!("sqlite:{}", file.display()));
+    }
     settings.validate().map_err(Failure::Settings)?;
     check_listen(settings.api.listen)?;
     let admin_token = data_dir::admin_token(&args.data_dir)?;

@@ -20,10 +20,11 @@ pub enum Role {
     Ingester,
     Fanout,
     Sender,
+    Api,
 }
 
 impl Role {
-    pub const ALL: [Self; 3] = [Self::Ingester, Self::Fanout, Self::Sender];
+    pub const ALL: [Self; 4] = [Self::Ingester, Self::Fanout, Self::Sender, Self::Api];
 
     /// The binary's name.
     #[must_use]
@@ -32,6 +33,7 @@ impl Role {
             Self::Ingester => "hookstream-ingester",
             Self::Fanout => "hookstream-fanout",
             Self::Sender => "hookstream-sender",
+            Self::Api => "hookstream-api",
         }
     }
 }
@@ -103,6 +105,11 @@ impl Service {
             .env("HOOKSTREAM__OPS__LISTEN", own_ops)
             .env("HOOKSTREAM__API__LISTEN", api.to_string())
             .env("HOOKSTREAM__API__URL", format!("http://{api}"))
+            .envs(program.ends_with("-api").then(|| {
+                // Each has one of its own.
+                let index = log.with_extension(format!("{}.db", api.port()));
+                ("HOOKSTREAM__HISTORY__URL", format!("sqlite:{}", index.display()))
+            }))
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a file handle can be copied"))
             .stderr(out)

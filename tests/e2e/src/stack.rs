@@ -205,7 +205,7 @@ impl Stack {
     /// One of each service, ready.
     #[must_use]
     #[track_caller]
-    pub fn start_all(&self) -> [Service; 3] {
+    pub fn start_all(&self) -> [Service; 4] {
         // Side by side: each waits for the broker a while.
         let mut services = Role::ALL.map(|role| self.launch(role, &[]));
         services.iter_mut().for_each(Service::wait_ready);

@@ -1,6 +1,5 @@
 //! Fan-out on a log in memory.
 
-
 use hookstream_core::config::WebhookState;
 use hookstream_core::event::EventAttributes;
 use hookstream_core::ladder::Ladder;

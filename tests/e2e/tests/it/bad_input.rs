@@ -92,7 +92,7 @@ fn a_topic_that_does_not_exist_yet() {
         .cloudevents("later", &missing)
         .webhook(&webhook);
     stack.apply(&config);
-    let [ingester, _fanout, _sender] = stack.start_all();
+    let [ingester, _fanout, _sender, _api] = stack.start_all();
     // The other source is served all the same.
     stack.produce("order.created", 0, 5);
     stack.wait_distinct(5, SOON);

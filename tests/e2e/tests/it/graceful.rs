@@ -32,7 +32,7 @@ fn a_rolling_restart_of_two_senders() {
     let stack = Stack::new("rolling");
     stack.receiver.keep(0);
     load::configure(&stack);
-    let [_ingester, _fanout, first] = stack.start_all();
+    let [_ingester, _fanout, first, _api] = stack.start_all();
     let second = stack.start(Role::Sender);
     let load = Load::start(&stack);
     load.wait_under_way();

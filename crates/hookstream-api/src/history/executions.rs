@@ -1,0 +1,207 @@
+//! Lists of executions.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use hookstream_core::exchange::FailureKind;
+use hookstream_history::{Filter, Key, Outcome, StatusFilter};
+use hookstream_types::{AccountUid, WebhookId};
+
+use super::params::Params;
+use super::view::ExecutionPage;
+use super::{Executions, denied, failed, list_name};
+use crate::access::cursor::List;
+use crate::access::{Bound, Denied, Principal, Scope};
+use crate::problem::{FieldError, Problem};
+
+/// Pages of an account that are looked at for one of an app.
+const APP_ROUNDS: usize = 5;
+/// Bytes of an event type.
+const MAX_TYPE: usize = 256;
+
+/// Lists executions, the newest first
+///
+/// An account's own: the token says which account. With a token that is bound to none, `account` may name one.
+#[utoipa::path(
+    get,
+    path = "/api/v1/executions",
+    tag = "History",
+    params(
+        ("account" = Option<uuid::Uuid>, Query, description = "Of this account"),
+        ("webhook" = Option<uuid::Uuid>, Query, description = "Of this webhook"),
+        ("event" = Option<uuid::Uuid>, Query, description = "Of this event"),
+        ("eventType" = Option<String>, Query, description = "Of events of this type"),
+        ("outcome" = Option<String>, Query, description = "`waiting`, `delivered`, `dead` or `skipped`"),
+        ("status" = Option<String>, Query, description = "Of the last answer: `500`, or `5xx`"),
+        ("failure" = Option<String>, Query, description = "Of the last request: `dns`, `connect`, `tls`, `timeout`, `protocol`, `forbidden` or `unsendable`"),
+        ("from" = Option<String>, Query, description = "Begun at this time or later (RFC 3339)"),
+        ("to" = Option<String>, Query, description = "Begun before this time (RFC 3339)"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 100, description = "Executions of a page"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before, with the same filters"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = ExecutionPage),
+        (status = 400, description = "Parameters are not valid; `errors` names each", body = Problem),
+        (status = 401, description = "There is no token, or none that counts", body = Problem),
+        (status = 403, description = "The token has no `history:read`", body = Problem),
+        (status = 404, description = "The account is not there, or not the token's", body = Problem),
+        (status = 503, description = "The history can't be read now", body = Problem),
+    )
+)]
+pub(super) async fn list(
+    State(executions): State<Arc<Executions>>,
+    principal: Principal,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ExecutionPage>, Problem> {
+    principal.require(Scope::HistoryRead).map_err(denied)?;
+    let mut params = Params::read(query.as_deref());
+    let webhook = params.id("webhook");
+    if let Some(webhook) = webhook
+        && executions.is_anothers(&principal, webhook)
+    {
+        // All else is read first: what is wrong with it is told in any case.
+        executions.read(&principal, params, Some(webhook))?;
+        return Ok(Json(ExecutionPage { results: Vec::new(), next: None, more_results: false }));
+    }
+    let asked = executions.read(&principal, params, webhook)?;
+    executions.page(&principal, asked).await.map(Json)
+}
+
+/// Lists a webhook's executions, the newest first
+///
+/// Those of a deleted webhook, too.
+#[utoipa::path(
+    get,
+    path = "/api/v1/webhooks/{id}/executions",
+    tag = "History",
+    params(
+        ("id" = uuid::Uuid, Path, description = "The webhook"),
+        ("account" = Option<uuid::Uuid>, Query, description = "Of this account"),
+        ("event" = Option<uuid::Uuid>, Query, description = "Of this event"),
+        ("eventType" = Option<String>, Query, description = "Of events of this type"),
+        ("outcome" = Option<String>, Query, description = "`waiting`, `delivered`, `dead` or `skipped`"),
+        ("status" = Option<String>, Query, description = "Of the last answer: `500`, or `5xx`"),
+        ("failure" = Option<String>, Query, description = "Of the last request: `dns`, `connect`, `tls`, `timeout`, `protocol`, `forbidden` or `unsendable`"),
+        ("from" = Option<String>, Query, description = "Begun at this time or later (RFC 3339)"),
+        ("to" = Option<String>, Query, description = "Begun before this time (RFC 3339)"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 100, description = "Executions of a page"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before, with the same filters"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = ExecutionPage),
+        (status = 400, description = "Parameters are not valid; `errors` names each", body = Problem),
+        (status = 401, description = "There is no token, or none that counts", body = Problem),
+        (status = 403, description = "The token has no `history:read`", body = Problem),
+        (status = 404, description = "The webhook is not there, or not the token's", body = Problem),
+        (status = 503, description = "The history can't be read now", body = Problem),
+    )
+)]
+pub(super) async fn list_of_webhook(
+    State(executions): State<Arc<Executions>>,
+    principal: Principal,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ExecutionPage>, Problem> {
+    principal.require(Scope::HistoryRead).map_err(denied)?;
+    let not_found = || denied(Denied::NotFound);
+    let webhook: WebhookId = id.parse().map_err(|_| not_found())?;
+    if executions.is_anothers(&principal, webhook) {
+        return Err(not_found());
+    }
+    if executions.owner.app_of(webhook).is_none() {
+        // It was deleted, or never was.
+        let account = executions.history()?.account_of(webhook).await.map_err(failed)?;
+        let account = account.ok_or_else(not_found)?;
+        principal.owns(account, None).map_err(denied)?;
+    }
+    let asked = executions.read(&principal, Params::read(query.as_deref()), Some(webhook))?;
+    executions.page(&principal, asked).await.map(Json)
+}
+
+/// What a request asks for.
+struct Asked {
+    filter: Filter,
+    /// The only account whose executions may be shown.
+    scope: Option<AccountUid>,
+    /// What its cursors belong to.
+    list: String,
+    before: Option<Key>,
+    limit: usize,
+}
+
+impl Executions {
+    /// Whether a webhook that is there is somebody else's.
+    fn is_anothers(&self, principal: &Principal, webhook: WebhookId) -> bool {
+        match self.owner.app_of(webhook) {
+            Some((account, app)) => principal.owns(account, app).is_err(),
+            None => matches!(principal.bound, Bound::App { .. }),
+        }
+    }
+
+    fn read(
+        &self,
+        principal: &Principal,
+        mut params: Params,
+        webhook: Option<WebhookId>,
+    ) -> Result<Asked, Problem> {
+        let named = params.id::<AccountUid>("account");
+        let event = params.id("event");
+        let event_type = params.text("eventType", MAX_TYPE);
+        let outcome = params.one_of("outcome", Outcome::ALL, Outcome::label);
+        let status = params.take("status", status);
+        let failure = params.one_of("failure", FailureKind::ALL, FailureKind::label);
+        let (since, until) = params.span();
+        let limit = params.limit();
+        let cursor = params.text("cursor", crate::access::cursor::MAX_CURSOR_BYTES);
+        let webhook_filter = webhook.map(|webhook| format!("&webhook={webhook}")).unwrap_or_default();
+        let list = list_name("executions", principal, &format!("{}{webhook_filter}", params.filters()));
+        params.finish()?;
+        let account = match principal.account(named) {
+            Ok(account) => Some(account),
+            Err(Denied::AccountNeeded) => None,
+            Err(refused) => return Err(denied(refused)),
+        };
+        let scope = principal.bound.account();
+        let before = cursor.map(|cursor| {
+            let position = self.cursor(&List { name: &list, account }, &cursor);
+            position
+                .map_err(|error| error.to_string())
+                .and_then(|key| key.parse::<Key>().map_err(|error| error.to_string()))
+        });
+        let before =
+            before.transpose().map_err(|detail| Problem::invalid(vec![FieldError::new("cursor", detail)]))?;
+        let filter = Filter { account, webhook, event, event_type, outcome, status, failure, since, until };
+        Ok(Asked { filter, scope, list, before, limit })
+    }
+
+    async fn page(&self, principal: &Principal, asked: Asked) -> Result<ExecutionPage, Problem> {
+        let Asked { filter, scope, list, mut before, limit } = asked;
+        let history = self.history()?;
+        let rounds = if matches!(principal.bound, Bound::App { .. }) { APP_ROUNDS } else { 1 };
+        let mut results = Vec::new();
+        for _ in 0..rounds {
+            let wanted = limit - results.len();
+            let page = history.executions(scope, &filter, before, wanted).await.map_err(failed)?;
+            let seen = page.items.into_iter().filter(|item| self.sees(principal, item.account, item.webhook));
+            results.extend(seen.map(Into::into));
+            before = page.next;
+            if before.is_none() || results.len() == limit {
+                break;
+            }
+        }
+        let list = List { name: &list, account: filter.account };
+        let next = before.map(|key| self.cursors.make(&list, key.to_string().as_bytes()));
+        Ok(ExecutionPage { results, more_results: next.is_some(), next })
+    }
+}
+
+fn status(text: &str) -> Result<StatusFilter, String> {
+    match text.as_bytes() {
+        [class @ b'1'..=b'5', b'x', b'x'] => Ok(StatusFilter::Class(class - b'0')),
+        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => {
+            text.parse().map(StatusFilter::Exactly).map_err(|_| "must be a status".to_owned())
+        }
+        _ => Err("must be a status, as `500`, or a class of them, as `5xx`".to_owned()),
+    }
+}
