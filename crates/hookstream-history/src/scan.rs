@@ -38,6 +38,8 @@ impl Filter {
         let mut same: Vec<(&'static str, Value)> = Vec::new();
         if let Some(event) = self.event {
             same.push(("event = ", event.0.into()));
+            // Not in the index, but an event has few entries; and of another account's nothing is to be told.
+            same.extend(self.account.map(|account| ("account = ", account.0.into())));
             return vec![Path { index: Some("executions_event"), same, partial: false }];
         }
         let (whole, partial) = if let Some(webhook) = self.webhook {
@@ -165,36 +167,22 @@ impl History {
     /// # Errors
     /// If the database does not answer.
     pub async fn account_of(&self, webhook: WebhookId) -> Result<Option<AccountUid>, HistoryError> {
-        self.account_where("webhook = ", webhook.0.into(), "executions_webhook").await
-    }
-
-    /// Whether a list goes along entries of another account: it has none of this one's, and a page that is short of
-    /// them would tell that they are there.
-    async fn is_anothers(&self, filter: &Filter, account: AccountUid) -> Result<bool, HistoryError> {
-        let found = if let Some(event) = filter.event {
-            self.account_where("event = ", event.0.into(), "executions_event").await?
-        } else if let Some(webhook) = filter.webhook {
-            self.account_of(webhook).await?
-        } else {
-            return Ok(false);
-        };
-        Ok(found.is_some_and(|found| found != account))
-    }
-
-    async fn account_where(
-        &self,
-        condition: &'static str,
-        value: Value,
-        index: &'static str,
-    ) -> Result<Option<AccountUid>, HistoryError> {
         let mut sql = Sql::new("SELECT account FROM executions");
         if self.kind == Kind::Sqlite {
-            sql.push(" INDEXED BY ").push(index);
+            sql.push(" INDEXED BY executions_webhook");
         }
-        sql.push(" WHERE ").push(condition).bind(value).push(ORDER).push(" LIMIT 1");
+        sql.push(" WHERE webhook = ").bind(webhook.0).push(ORDER).push(" LIMIT 1");
         let failed = HistoryError::sql("look an account up");
         let row = sql.query(self.kind).fetch_optional(&self.readers).await.map_err(failed)?;
         row.map(|row| Columns::of(&row).uuid("account").map(AccountUid)).transpose()
+    }
+
+    /// Whether a list would go along the entries of a webhook of another account: it has none of this one's, and a page
+    /// that is short of them would tell that they are there.
+    async fn is_anothers(&self, filter: &Filter, account: AccountUid) -> Result<bool, HistoryError> {
+        let (Some(webhook), None) = (filter.webhook, filter.event) else { return Ok(false) };
+        let found = self.account_of(webhook).await?;
+        Ok(found.is_some_and(|found| found != account))
     }
 
     async fn walk(
