@@ -9,6 +9,7 @@ mod books;
 mod hundred_thousand;
 mod kills;
 mod report;
+mod writers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Proof {
     Kills(kills::Options),
     /// A great backlog of one webhook: what it costs, and what the others notice of it
     Backlog(backlog::Options),
+    /// Two replicas of the API under many writers, one of them killed; then a hundred thousand webhooks
+    Writers(writers::Options),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Proof::HundredThousand(options) => hundred_thousand::prove(options, &mut report),
         Proof::Kills(options) => kills::prove(options, &mut report),
         Proof::Backlog(options) => backlog::prove(options, &mut report),
+        Proof::Writers(options) => writers::prove(options, &mut report),
     }));
     if ended.is_err() {
         report.claim("the proof came to its end", "no", false);
