@@ -13,7 +13,6 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;mar
     @media(prefers-color-scheme:dark){body{background:#111;color:#eee}a{color:#8cf}}";
 
 /// The page of a description.
-#[must_use]
 pub(crate) fn page(description: &OpenApi) -> Html<String> {
     let description = serde_json::to_value(description).unwrap_or_default();
     let mut out = format!(

@@ -4,6 +4,7 @@
 //! `errors` are for people and say the way out.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -105,7 +106,8 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// Seconds to wait before the same request is sent again; also `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<u32>,
+    #[schema(value_type = Option<u32>)]
+    pub retry_after: Option<NonZeroU32>,
     /// What came of the ping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ping: Option<Box<PingReport>>,
@@ -205,7 +207,8 @@ impl Problem {
     #[must_use]
     pub fn after(mut self, after: Duration) -> Self {
         let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        self.retry_after = Some(u32::try_from(whole).unwrap_or(u32::MAX).max(1));
+        self.retry_after =
+            Some(NonZeroU32::try_from(u32::try_from(whole).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN));
         self
     }
 
@@ -229,7 +232,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(seconds) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.get()));
         }
         if let Some(more) = self.headers {
             headers.extend(*more);

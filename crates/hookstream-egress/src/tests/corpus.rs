@@ -2,13 +2,11 @@
 //!
 //! The entries about TLS and proxies are in [`super::trust`] and [`super`]; they need more than an answer.
 
-use hookstream_core::config::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Webhook, WebhookState};
+use hookstream_core::config::{Webhook, WebhookState};
 use hookstream_core::decision::DeadReason;
 use hookstream_core::outcome::{Outcome, classify};
-use hookstream_core::schedule::RetrySchedule;
 use hookstream_testkit::receiver::Then;
-use hookstream_types::{AccountUid, UnixMillis, WebhookId};
-use uuid::Uuid;
+use hookstream_types::UnixMillis;
 
 use super::*;
 

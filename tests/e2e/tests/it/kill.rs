@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use hookstream_e2e::{Role, Shape, Stack};
+use hookstream_e2e::{Arrived, Role, Shape, Stack};
 
 use crate::load::{self, IN_FLIGHT, Load};
 
@@ -60,19 +60,34 @@ fn sender() {
 
 #[test]
 fn another_sender_takes_over() {
+    /// More requests than the load has.
+    const KEPT: usize = 100_000;
+    const VICTIM: &str = "victim/1";
     let stack = Stack::new("takeover");
-    stack.receiver.keep(0);
+    stack.receiver.keep(KEPT);
     load::configure(&stack);
     let _services = stack.start_all();
-    let second = stack.start(Role::Sender);
+    let mut second = stack.launch(Role::Sender, &[("SENDER__USER_AGENT", VICTIM)]);
+    second.wait_ready();
     let load = Load::start(&stack);
     load.wait_under_way();
     second.kill_9();
     load.wait_under_way();
     let settled = load.settle();
+    // In flight was what the victim had sent and about which nothing of its is on record.
+    let (sent, total) = stack.receiver.seen(|seen| {
+        let of_victim = |request: &&Arrived| request.header("user-agent") == Some(VICTIM);
+        (seen.last().iter().filter(of_victim).count(), seen.total())
+    });
+    assert!(usize::try_from(total).expect("it fits") < KEPT, "all requests were kept");
+    let decided = settled.ledger.exchanges.iter().filter(|exchange| {
+        let headers = exchange["request"]["headers"].as_array().into_iter().flatten();
+        headers.into_iter().any(|header| header[0] == "user-agent" && header[1] == VICTIM)
+    });
+    let in_flight = sent - decided.count();
     assert!(
-        settled.duplicates <= IN_FLIGHT,
-        "{} sent twice, {IN_FLIGHT} in flight at most",
+        settled.duplicates <= in_flight,
+        "{} sent twice, {in_flight} in flight at the kill",
         settled.duplicates
     );
 }

@@ -88,7 +88,7 @@ fn contend(
                 let mut last = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
                     turn += 1;
-                    let is_first = (writer + turn) % 2 == 0 && !first_dead.load(Ordering::Relaxed);
+                    let is_first = (writer + turn).is_multiple_of(2) && !first_dead.load(Ordering::Relaxed);
                     let replica = if is_first { one } else { two };
                     let webhook = (writer * 7 + turn) % ids.len();
                     let path = format!("/api/v1/webhooks/{}", ids[webhook]);
