@@ -199,7 +199,7 @@ mod any_order {
             webhook.event_types = vec![format!("order.e{n}"), "order.*".to_owned()];
             let put = |state| Change::PutWebhook {
                 id: webhook_id(n),
-                webhook: Box::new(crate::change::WebhookSpec { state, ..webhook.clone() }),
+                webhook: Box::new(WebhookSpec { state, ..webhook.clone() }),
                 expected: if state == WebhookState::Draft { Expected::Absent } else { Expected::Present },
             };
             changes.extend([put(WebhookState::Draft), put(WebhookState::Published)]);

@@ -1,11 +1,11 @@
 use std::sync::Mutex;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::routing::get;
 use hookstream_types::{AppId, Mono, Now, Secret};
+use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 use tower_service::Service as _;
 use uuid::Uuid;
@@ -269,7 +269,7 @@ async fn over_http() {
 
     let (response, body) = http(&setup, &a, None).await;
     assert_eq!((response.status().as_u16(), &*challenge(&response)), (401, "Bearer realm=\"hookstream\""));
-    assert!(body.contains("\"code\":\"unauthorized\""));
+    assert!(body.contains("\"type\":\"/problems/unauthenticated\""));
 
     let expired = setup.outside(json!({}), json!({"exp": NOW_SECS - 61}));
     let (response, body) = http(&setup, &a, Some(&expired)).await;

@@ -191,6 +191,7 @@ pub(in crate::history) fn changed(
         revision: 3,
         before: Some(json!({ "n": n - 1 })),
         after: Some(json!({ "n": n })),
+        secrets_changed: Vec::new(),
     };
     audit.encode()
 }
