@@ -1,6 +1,6 @@
 //! The ingester on a log in memory.
 
-use hookstream_core::config::{Account, Format, Meta};
+use hookstream_core::config::{Account, Format, Meta, Verification};
 use hookstream_core::ladder::Ladder;
 use hookstream_log::ProduceError;
 use hookstream_log::memory::{MemoryLog, Stored};
