@@ -10,7 +10,7 @@ use hookstream_config::writer::{Applied, Write, WriteError};
 use hookstream_config::{Change, ConfigWriter, Follower, Refused, os_random};
 use hookstream_egress::Client;
 use hookstream_runtime::Clock;
-use hookstream_types::{AccountUid, UnixMillis};
+use hookstream_types::{AccountUid, Chain, UnixMillis};
 use hookstream_wire::config::WriteId;
 use uuid::Uuid;
 
@@ -71,9 +71,10 @@ impl Api {
     /// # Errors
     /// If the log can't be read.
     pub async fn refresh(&self) -> Result<(), Problem> {
-        let end = self.writer.read(State::offset).await.map_err(write_problem)?;
-        self.follower.read_to(end).await;
-        Ok(())
+        self.follower.refresh().await.map_err(|error| {
+            tracing::warn!(error = %Chain(&error), "the configuration can't be read");
+            Problem::unavailable("the configuration can't be read now: nothing was done", WRITE_AGAIN)
+        })
     }
 
     /// Makes changes, all or none; afterwards this replica shows them.
@@ -145,7 +146,7 @@ pub fn refused_problem(refused: &Refused) -> Problem {
         Refused::OwnTopic { .. } => field("/topics"),
         Refused::TooLarge { .. } => Problem::new(Kind::TooLarge, detail),
         Refused::Unopened { .. } | Refused::ClusterFixed { .. } => {
-            tracing::error!("a change was refused: {}", hookstream_types::Chain(refused));
+            tracing::error!("a change was refused: {}", Chain(refused));
             Problem::internal()
         }
     }

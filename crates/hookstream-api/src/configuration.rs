@@ -3,6 +3,7 @@
 //! They are the same webhooks: profile types × event types are the event types `TRAVELLER.UPDATE`…, the payload is a
 //! profile's notification, signed over its body. Who wants more sends more: every other field of a webhook may be there.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -21,7 +22,7 @@ use crate::problem::{FieldError, Problem};
 use crate::request::{Body, Parameters};
 use crate::resources::documents::Sensitive;
 use crate::resources::webhooks::Webhooks;
-use crate::resources::{self, Kinds as _, merged};
+use crate::resources::{self, merged};
 
 /// The header of the signature, unless the webhook says.
 const SIGNATURE_HEADER: &str = "X-Signature";
@@ -127,21 +128,22 @@ async fn search(
     let words = words.to_lowercase();
     let mut results = Vec::new();
     let mut more = false;
-    let skip = page.saturating_mul(page_size);
-    api.look(|state| {
-        let own = |account, app| principal.owns(account, app).is_ok();
-        let found = Webhooks::each(state, principal.bound.account())
-            .filter(|found| found.account.is_some_and(|account| own(account, found.app)))
-            .map(|found| (found.show)())
-            .filter(|document| resources::has_text(document, &words));
-        for document in found.skip(skip) {
-            if results.len() == page_size {
-                more = true;
-                break;
-            }
+    let mut skip = page.saturating_mul(page_size);
+    let take = |_, document: Value| {
+        if !resources::has_text(&document, &words) {
+            return ControlFlow::Continue(());
+        }
+        if skip > 0 {
+            skip -= 1;
+        } else if results.len() == page_size {
+            more = true;
+            return ControlFlow::Break(());
+        } else {
             results.push(shown(&document, false));
         }
-    });
+        ControlFlow::Continue(())
+    };
+    resources::scan::<Webhooks>(&api, &principal, principal.bound.account(), String::new(), take).await;
     Ok(axum::Json(json!({ "moreResults": more, "results": results })))
 }
 
@@ -171,9 +173,8 @@ async fn create(
         return Err(Problem::invalid(missing));
     }
     let body = rich(body);
-    let (created, _, _) =
-        resources::create_shown::<Webhooks>(&api, &principal, &headers, body).await.map_err(named)?;
-    Ok((StatusCode::CREATED, axum::Json(shown(&created.document, true))).into_response())
+    let created = resources::create_one::<Webhooks>(&api, &principal, &headers, body).await.map_err(named)?;
+    Ok((StatusCode::CREATED, axum::Json(shown(&created.shown.document, true))).into_response())
 }
 
 /// Change a webhook: its URL is pinged first

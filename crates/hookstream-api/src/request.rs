@@ -17,7 +17,7 @@ use crate::problem::{FieldError, Kind, Problem};
 
 /// Bytes of a body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Levels of a body.
+/// Bytes of an `Idempotency-Key`.
 const MAX_KEY_BYTES: usize = 255;
 /// Items of a page, unless the request says.
 const DEFAULT_LIMIT: u32 = 50;

@@ -7,6 +7,7 @@ pub mod documents;
 pub mod kinds;
 pub mod webhooks;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
@@ -18,6 +19,7 @@ use hookstream_types::{AccountUid, AppId};
 use http::header::{ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::access::{Bound, Denied, List, Principal, Scope};
 use crate::api::{Api, named_account, write_problem};
@@ -27,6 +29,9 @@ use crate::request::{Idempotency, ListParameters, Page, Precondition, etag, idem
 /// How often a change without `If-Match` is made anew because somebody else was faster.
 const RETRIES: usize = 20;
 
+/// Resources that are looked at while the configuration is held: others wait for it.
+const AT_A_TIME: usize = 200;
+
 /// A resource as it is shown.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -34,8 +39,6 @@ pub struct Shown {
     pub id: String,
     pub document: Value,
     pub meta: Meta,
-    pub account: Option<AccountUid>,
-    pub app: Option<AppId>,
 }
 
 /// What a document asks for.
@@ -48,6 +51,7 @@ pub struct Planned {
 
 /// A kind of resource.
 pub trait Kinds: Send + Sync + 'static {
+    type Record: 'static;
     /// In paths: `webhooks`.
     const PATH: &'static str;
     /// Who may look.
@@ -57,14 +61,21 @@ pub trait Kinds: Send + Sync + 'static {
     /// Only operators, who see every account, may change it.
     const OPERATORS: bool = false;
 
-    /// All of them, in the order of their ids.
+    /// An account's, or all, with greater ids than this, in the order of their ids.
     fn each<'a>(
         state: &'a State,
         account: Option<AccountUid>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a>;
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a>;
 
     /// One, by what it is found by.
-    fn find(state: &State, id: &str) -> Option<Shown>;
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record>;
+
+    /// What all kinds have.
+    fn facts(record: &Self::Record) -> Facts<'_>;
+
+    /// Its document.
+    fn show(state: &State, record: &Self::Record) -> Value;
 
     /// Whether it has what a list asks for, beyond free text.
     fn matches(_: &Value, _: &ListParameters) -> bool {
@@ -90,22 +101,18 @@ pub trait Kinds: Send + Sync + 'static {
 /// Which resource a document is for.
 #[derive(Clone, Copy, Debug)]
 pub enum Id<'a> {
-    New(uuid::Uuid),
+    New(Uuid),
     Existing(&'a str),
 }
 
-/// One of a list.
-pub struct Candidate<'a> {
+/// What all resources have.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// What it is found by.
     pub id: String,
     pub account: Option<AccountUid>,
     pub app: Option<AppId>,
-    pub show: Box<dyn Fn() -> Value + 'a>,
-}
-
-impl std::fmt::Debug for Candidate<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Candidate").field("id", &self.id).finish_non_exhaustive()
-    }
+    pub meta: &'a Meta,
 }
 
 fn owns(principal: &Principal, account: Option<AccountUid>, app: Option<AppId>) -> Result<(), Denied> {
@@ -126,7 +133,7 @@ fn may_write<K: Kinds>(principal: &Principal) -> Result<(), Denied> {
 ///
 /// # Errors
 /// What is wrong with the request.
-pub fn list<K: Kinds>(
+pub async fn list<K: Kinds>(
     api: &Api,
     principal: &Principal,
     parameters: &ListParameters,
@@ -137,38 +144,59 @@ pub fn list<K: Kinds>(
     let name = format!("{}?{}", K::PATH, parameters.filters());
     let of = List { name: &name, account };
     let after = match &parameters.cursor {
-        None => None,
+        None => String::new(),
         Some(cursor) => {
             let position = api.cursors.read(&of, cursor);
             let position = position.map_err(|error| Problem::invalid_field("cursor", error.to_string()))?;
-            Some(String::from_utf8(position).unwrap_or_default())
+            String::from_utf8(position).unwrap_or_default()
         }
     };
     let words = parameters.q.as_deref().unwrap_or_default().to_lowercase();
     let mut results = Vec::new();
-    let mut last = None;
+    let mut last = String::new();
     let mut more = false;
-    api.look(|state| {
-        for candidate in K::each(state, account) {
-            if after.as_ref().is_some_and(|after| candidate.id <= *after)
-                || owns(principal, candidate.account, candidate.app).is_err()
-            {
-                continue;
-            }
-            let document = (candidate.show)();
-            if !has_text(&document, &words) || !K::matches(&document, parameters) {
-                continue;
-            }
-            if results.len() == limit {
-                more = true;
-                break;
-            }
-            last = Some(candidate.id);
-            results.push(document);
+    let wanted = |document: &Value| has_text(document, &words) && K::matches(document, parameters);
+    let take = |id: String, document: Value| {
+        if !wanted(&document) {
+            return ControlFlow::Continue(());
         }
-    });
-    let next = last.filter(|_| more).map(|last| api.cursors.make(&of, last.as_bytes()));
+        if results.len() == limit {
+            more = true;
+            return ControlFlow::Break(());
+        }
+        results.push(document);
+        last = id;
+        ControlFlow::Continue(())
+    };
+    scan::<K>(api, principal, account, after, take).await;
+    let next = more.then(|| api.cursors.make(&of, last.as_bytes()));
     Ok(Page { results, more_results: more, next })
+}
+
+/// Hands over what the principal may see, in the order of ids, until it is told to stop.
+pub(crate) async fn scan<K: Kinds>(
+    api: &Api,
+    principal: &Principal,
+    account: Option<AccountUid>,
+    mut after: String,
+    mut take: impl FnMut(String, Value) -> ControlFlow<()>,
+) {
+    loop {
+        let looked = api.look(|state| {
+            let mut last = None;
+            for record in K::each(state, account, &after).take(AT_A_TIME) {
+                let Facts { id, account, app, .. } = K::facts(record);
+                if owns(principal, account, app).is_ok() {
+                    take(id.clone(), K::show(state, record))?;
+                }
+                last = Some(id);
+            }
+            ControlFlow::Continue(last)
+        });
+        let ControlFlow::Continue(Some(last)) = looked else { return };
+        after = last;
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whether the words stand in what people look for.
@@ -191,9 +219,12 @@ pub(crate) fn has_text(document: &Value, words: &str) -> bool {
 /// # Errors
 /// Not found.
 pub fn find<K: Kinds>(api: &Api, principal: &Principal, id: &str) -> Result<Shown, Problem> {
-    let shown = api.look(|state| K::find(state, id)).ok_or(Denied::NotFound)?;
-    owns(principal, shown.account, shown.app)?;
-    Ok(shown)
+    api.look(|state| {
+        let record = K::get(state, id).ok_or(Denied::NotFound)?;
+        let Facts { id, account, app, meta } = K::facts(record);
+        owns(principal, account, app)?;
+        Ok(Shown { id, document: K::show(state, record), meta: meta.clone() })
+    })
 }
 
 /// `GET` of one.
@@ -215,58 +246,106 @@ pub async fn create<K: Kinds>(
     headers: &HeaderMap,
     body: Map<String, Value>,
 ) -> Result<Response, Problem> {
-    let (shown, generated, replayed) = create_shown::<K>(api, principal, headers, body).await?;
-    let location = format!("/api/v1/{}/{}", K::PATH, shown.id);
-    let mut response = with_generated(shown, generated).answer(StatusCode::CREATED);
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    if replayed {
-        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    Ok(create_one::<K>(api, principal, headers, body).await?.answer::<K>())
 }
 
+/// A secret that was made here, under its field's name.
 type Generated = Option<(&'static str, String)>;
 
-pub(crate) async fn create_shown<K: Kinds>(
+/// What a `POST` has made, or had made before.
+#[derive(Debug)]
+pub struct Created {
+    pub shown: Shown,
+    generated: Generated,
+    /// It was made by the same request, sent earlier.
+    replayed: bool,
+}
+
+impl Created {
+    /// 201, and where it is.
+    #[must_use]
+    pub fn answer<K: Kinds>(self) -> Response {
+        let location = format!("/api/v1/{}/{}", K::PATH, self.shown.id);
+        let mut response = with_generated(self.shown, self.generated).answer(StatusCode::CREATED);
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        if self.replayed {
+            response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+/// The id that a new resource is to have.
+pub(crate) enum NewId {
+    Free(Uuid),
+    /// The same request, sent earlier, has made it.
+    Taken(Created),
+}
+
+impl NewId {
+    pub(crate) fn of<K: Kinds>(
+        api: &Api,
+        principal: &Principal,
+        key: Option<&Idempotency>,
+    ) -> Result<Self, Problem> {
+        let Some(key) = key else { return Ok(Self::Free(api.new_id())) };
+        let known = replay::<K>(api, principal, key, &key.id.to_string())?;
+        Ok(known.map_or(Self::Free(key.id), Self::Taken))
+    }
+}
+
+pub(crate) async fn create_one<K: Kinds>(
     api: &Arc<Api>,
     principal: &Principal,
     headers: &HeaderMap,
     mut body: Map<String, Value>,
-) -> Result<(Shown, Generated, bool), Problem> {
+) -> Result<Created, Problem> {
     may_write::<K>(principal)?;
     let key = idempotency(headers, principal, K::PATH, &body)?;
     bind(api, principal, &mut body)?;
-    let id = key.as_ref().map_or_else(|| api.new_id(), |key| key.id);
-    if let Some(key) = &key
-        && let Some(known) = replay::<K>(api, principal, key, &id.to_string())?
-    {
-        return Ok((known, None, true));
-    }
+    let id = match NewId::of::<K>(api, principal, key.as_ref())? {
+        NewId::Free(id) => id,
+        NewId::Taken(created) => return Ok(created),
+    };
     let planned = K::plan(api, Id::New(id), &Value::Object(body), Expected::Absent)?;
     K::verify(api, &planned).await?;
+    insert::<K>(api, principal, key.as_ref(), planned).await
+}
+
+/// Writes what is new.
+pub(crate) async fn insert<K: Kinds>(
+    api: &Api,
+    principal: &Principal,
+    key: Option<&Idempotency>,
+    planned: Planned,
+) -> Result<Created, Problem> {
     let Planned { change, generated } = planned;
-    let request = key.as_ref().map(|key| key.digest.clone());
+    let request = key.map(|key| key.digest.clone());
     match api.write(principal, request, vec![change]).await {
         Ok(applied) => {
             let written = applied.revisions.first().map(|(key, _)| key.to_string()).unwrap_or_default();
-            let id = written.split_once('/').map(|(_, id)| id.to_owned()).unwrap_or_default();
-            Ok((find::<K>(api, principal, &id)?, generated, false))
+            let shown = find::<K>(api, principal, id_of(&written))?;
+            Ok(Created { shown, generated, replayed: false })
         }
         Err(WriteError::Refused(Refused::Exists { key: there })) => {
             api.refresh().await?;
             let there = there.to_string();
-            let id = there.split_once('/').map_or("", |(_, id)| id);
-            if let Some(key) = &key
-                && let Some(known) = replay::<K>(api, principal, key, id)?
+            if let Some(key) = key
+                && let Some(known) = replay::<K>(api, principal, key, id_of(&there))?
             {
-                return Ok((known, None, true));
+                return Ok(known);
             }
-            Err(Problem::conflict(format!("`{id}` exists already")))
+            Err(Problem::conflict(format!("`{}` exists already", id_of(&there))))
         }
         Err(error) => Err(write_problem(error)),
     }
+}
+
+/// The id in a record's key.
+fn id_of(key: &str) -> &str {
+    key.split_once('/').map_or("", |(_, id)| id)
 }
 
 /// What an earlier request with the same key has created.
@@ -275,10 +354,12 @@ fn replay<K: Kinds>(
     principal: &Principal,
     key: &Idempotency,
     id: &str,
-) -> Result<Option<Shown>, Problem> {
-    let Ok(known) = find::<K>(api, principal, id) else { return Ok(None) };
-    match &known.meta.request {
-        Some(request) if *request == key.digest => Ok(Some(known)),
+) -> Result<Option<Created>, Problem> {
+    let Ok(shown) = find::<K>(api, principal, id) else { return Ok(None) };
+    match &shown.meta.request {
+        Some(request) if *request == key.digest => {
+            Ok(Some(Created { shown, generated: None, replayed: true }))
+        }
         Some(_) => {
             let detail = "this `Idempotency-Key` was used for another request: use a new key";
             Err(Problem::new(Kind::KeyReused, detail))
@@ -317,8 +398,8 @@ pub async fn update<K: Kinds>(
 ) -> Result<Shown, Problem> {
     may_write::<K>(principal)?;
     let precondition = if_match(headers)?;
-    let mut last = None;
-    for _ in 0..RETRIES {
+    let mut tries = Tries::of(precondition);
+    loop {
         let current = current::<K>(api, principal, id, precondition).await?;
         let mut body = merge(&current.document);
         bind(api, principal, &mut body)?;
@@ -327,16 +408,28 @@ pub async fn update<K: Kinds>(
         K::verify(api, &planned).await?;
         match api.write(principal, None, vec![planned.change]).await {
             Ok(_) => return find::<K>(api, principal, &current.id),
-            Err(error @ WriteError::Refused(Refused::RevisionMismatch { .. }))
-                if precondition == Precondition::None =>
-            {
-                last = Some(error);
-                api.refresh().await?;
-            }
-            Err(error) => return Err(write_problem(error)),
+            Err(error) => tries.again(api, error).await?,
         }
     }
-    Err(last.map_or_else(Problem::internal, write_problem))
+}
+
+/// A change of what is there is made anew if somebody else was faster, unless `If-Match` forbids it.
+pub(crate) struct Tries(usize);
+
+impl Tries {
+    pub(crate) fn of(precondition: Precondition) -> Self {
+        Self(if precondition == Precondition::None { RETRIES } else { 0 })
+    }
+
+    /// # Errors
+    /// If that does not help, or it was tried often enough.
+    pub(crate) async fn again(&mut self, api: &Api, error: WriteError) -> Result<(), Problem> {
+        if !matches!(error, WriteError::Refused(Refused::RevisionMismatch { .. })) || self.0 == 0 {
+            return Err(write_problem(error));
+        }
+        self.0 -= 1;
+        api.refresh().await
+    }
 }
 
 /// The resource, as new as the precondition asks for.

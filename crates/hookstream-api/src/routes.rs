@@ -41,7 +41,7 @@ macro_rules! resource {
                 principal: Principal,
                 Parameters(parameters): Parameters<ListParameters>,
             ) -> Result<axum::Json<Page<Value>>, Problem> {
-                resources::list::<$kind>(&api, &principal, &parameters).map(axum::Json)
+                resources::list::<$kind>(&api, &principal, &parameters).await.map(axum::Json)
             }
 
             #[doc = concat!("Create one of ", $tag)]
@@ -238,11 +238,19 @@ action!(
     "Unpublish a webhook: its waiting deliveries are skipped"
 );
 action!(pause, Pause, "/api/v1/webhooks/{id}/pause", "Pause a webhook: its deliveries wait");
-action!(resume, Resume, "/api/v1/webhooks/{id}/resume", "Resume a paused webhook");
+action!(
+    resume,
+    Resume,
+    "/api/v1/webhooks/{id}/resume",
+    "Resume a paused webhook: its endpoint is pinged first"
+);
 
 /// Copy a webhook, secrets included, as a draft
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/duplicate", tag = "webhooks", operation_id = "duplicateWebhook",
-    params(("id" = String, Path)),
+    params(
+        ("id" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same again copies nothing more")
+    ),
     request_body(content = Option<Object>, description = "`name` of the copy"),
     responses(
         (status = 201, description = "The copy", body = documents::Webhook),
@@ -253,9 +261,11 @@ async fn duplicate(
     State(api): ApiState,
     principal: Principal,
     Path(id): Path<String>,
+    headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    Ok(resources::webhooks::duplicate(&api, &principal, &id, &body).await?.answer(StatusCode::CREATED))
+    let copy = resources::webhooks::duplicate(&api, &principal, &id, &headers, &body).await?;
+    Ok(copy.answer::<resources::webhooks::Webhooks>())
 }
 
 /// Ping a webhook's endpoint

@@ -2,8 +2,8 @@
 //!
 //! The log's reader takes records into the [`State`] on a thread of its own; a task publishes views. Before the
 //! reader has caught up there is one empty view. Between two views there are at least [`COALESCE`] and
-//! [`REST`] times what the last one took, so that a burst of changes never takes more than a quarter of a core. A view is published for each advance, even if no record was of interest:
-//! stages wait for its offset (rule 10).
+//! [`REST`] times what the last one took, so that a burst of changes never takes more than a quarter of a core. A
+//! view is published for each advance, even if no record was of interest: stages wait for its offset (rule 10).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use crate::envelope::Keyring;
 use crate::state::{Problem, State};
 
 /// Shortest time between two views.
-pub const COALESCE: Duration = Duration::from_millis(20);
+const COALESCE: Duration = Duration::from_millis(5);
 /// The time between two views is at least so many times what making one took...
 const REST: u32 = 3;
 /// ...but no more than this: a stage that waits for a view is not to be held up for longer.
@@ -95,9 +95,16 @@ impl Follower {
         look(&self.shared.state())
     }
 
-    /// Waits until everything below `offset` was read.
-    pub async fn read_to(&self, offset: Offset) {
-        self.tail.reached(offset).await;
+    /// Waits until everything was read that is there now, by whomever it was written.
+    ///
+    /// # Errors
+    /// If no broker says where the configuration ends.
+    pub async fn refresh(&self) -> Result<(), KafkaError> {
+        let end = self.tail.end();
+        let asked = tokio::task::spawn_blocking(move || end.ask()).await;
+        let end = asked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        self.tail.reached(end).await;
+        Ok(())
     }
 
     /// Records that are left out of the view, or held there, and why.

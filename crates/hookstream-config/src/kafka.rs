@@ -78,22 +78,6 @@ impl KafkaLedger {
             Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
         Ok(Reading { records, tail, fresh: true })
     }
-
-    /// Where the log ends for readers of committed records, as of now.
-    fn end(&self, deadline: Instant) -> Result<Offset, Fault> {
-        let probe = Tail::start(&self.settings, &self.topic, PARTITION, |_| {}).map_err(failed)?;
-        loop {
-            if let Some(end) = probe.progress().end_at_start {
-                return Ok(end);
-            }
-            if Instant::now() >= deadline {
-                return Err(Fault::Failed(
-                    format!("the end of `{}` was not told in time", self.topic).into(),
-                ));
-            }
-            std::thread::sleep(LOOK);
-        }
-    }
 }
 
 impl Ledger for KafkaLedger {
@@ -119,7 +103,7 @@ impl Ledger for KafkaLedger {
         let end = match self.committed.take() {
             Some(end) => Ok(Some(end)),
             None if reading.fresh => Ok(None),
-            None => self.end(deadline).map(Some),
+            None => reading.tail.end().ask().map(Some).map_err(failed),
         };
         let outcome = end.and_then(|end| reading.read_to(end, deadline, each));
         reading.fresh &= outcome.is_err();

@@ -8,11 +8,13 @@
 //! - Any other record that can't be read leaves the last readable one in force.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    Account, App, Authorization, Credentials, EventType, Source, View, Webhook, WebhookSecret, WebhookState,
+    Account, App, Authorization, Credentials, EventType, Meta, Source, View, Webhook, WebhookSecret,
+    WebhookState,
 };
 use hookstream_types::{
     AccountUid, AppId, AuthorizationId, Chain, ClientId, Offset, SecretString, WebhookId,
@@ -53,6 +55,7 @@ pub struct State {
     webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
     account_names: BTreeSet<(String, AccountUid)>,
     webhook_names: BTreeSet<(AccountUid, String, WebhookId)>,
+    webhook_ids: BTreeSet<(AccountUid, WebhookId)>,
     /// Records that can't be read, by their key's text.
     unreadable: BTreeMap<String, String>,
     /// Webhooks among those.
@@ -92,6 +95,7 @@ impl State {
             webhooks: BTreeMap::new(),
             account_names: BTreeSet::new(),
             webhook_names: BTreeSet::new(),
+            webhook_ids: BTreeSet::new(),
             unreadable: BTreeMap::new(),
             unreadable_webhooks: BTreeSet::new(),
             unopened: BTreeSet::new(),
@@ -207,10 +211,12 @@ impl State {
                 let old = self.webhooks.remove(id);
                 if let Some(old) = &old {
                     self.webhook_names.remove(&(old.account, old.name.clone(), *id));
+                    self.webhook_ids.remove(&(old.account, *id));
                 }
                 self.unopened.insert(*id);
                 if let Some(Record::Webhook(record)) = record {
                     self.webhook_names.insert((record.account, record.name.clone(), *id));
+                    self.webhook_ids.insert((record.account, *id));
                     self.webhooks.insert(*id, Arc::new(record));
                 }
                 old.map(|old| Record::Webhook(Arc::unwrap_or_clone(old)))
@@ -345,11 +351,34 @@ impl State {
         self.webhooks.values().map(|record| &**record)
     }
 
-    /// The webhooks of one account.
+    /// The webhooks of one account, in the order of their ids.
     pub fn webhooks_of(&self, account: AccountUid) -> impl Iterator<Item = &WebhookRecord> {
-        let from = (account, String::new(), WebhookId(Uuid::nil()));
-        let names = self.webhook_names.range(from..).take_while(move |(of, ..)| *of == account);
-        names.filter_map(|(_, _, id)| self.webhook(*id))
+        self.webhooks_of_after(account, WebhookId(Uuid::nil()))
+    }
+
+    /// The webhooks of one account, or of all, with greater ids than this, in the order of their ids.
+    pub fn webhooks_after(
+        &self,
+        account: Option<AccountUid>,
+        after: WebhookId,
+    ) -> Box<dyn Iterator<Item = &WebhookRecord> + '_> {
+        match account {
+            Some(account) => Box::new(self.webhooks_of_after(account, after)),
+            None => {
+                let from = (Bound::Excluded(after), Bound::Unbounded);
+                Box::new(self.webhooks.range(from).map(|(_, record)| &**record))
+            }
+        }
+    }
+
+    fn webhooks_of_after(
+        &self,
+        account: AccountUid,
+        after: WebhookId,
+    ) -> impl Iterator<Item = &WebhookRecord> {
+        let from = (Bound::Excluded((account, after)), Bound::Unbounded);
+        let ids = self.webhook_ids.range(from).take_while(move |(of, _)| *of == account);
+        ids.filter_map(|(_, id)| self.webhook(*id))
     }
 
     /// Whether the newest record at this key can't be read: only deleting it is safe.
@@ -409,32 +438,12 @@ impl State {
         let authorization = spec.authorization.and_then(|id| self.authorization(id));
         let authorization = authorization.filter(|found| found.account == spec.account);
         let open = |record| open_authorization(&self.data_key(spec.account)?, record).map(Arc::new);
+        let unsealed = spec.record(id, Vec::new(), Vec::new(), Meta::default());
         Ok(Webhook {
-            id,
-            account: spec.account,
-            name: spec.name.clone(),
-            description: spec.description.clone(),
-            app: spec.app,
-            state: spec.state,
-            disabled_reason: None,
-            source: spec.source.clone(),
-            event_types: spec.event_types.clone(),
-            url: spec.url.clone(),
-            method: spec.method,
-            content_type: spec.content_type.clone(),
-            payload: spec.payload.clone(),
             headers: spec.headers.iter().map(header).collect(),
             secrets: spec.secrets.clone().unwrap_or_else(old_secrets),
-            signature: spec.signature.clone(),
-            secret_header: spec.secret_header.clone(),
             authorization: authorization.map(open).transpose()?,
-            retry: spec.retry.clone(),
-            give_up_on: spec.give_up_on.clone(),
-            timeout: spec.timeout,
-            rate: spec.rate,
-            concurrency: spec.concurrency,
-            log_only_errors: spec.log_only_errors,
-            revision: 0,
+            ..without_secrets(&unsealed)
         })
     }
 

@@ -153,6 +153,8 @@ struct Pending {
     write: Write,
     /// What the last try was to write.
     revisions: Vec<(Key, u64)>,
+    /// By the writes before it, which are to be in the log before this is an answer.
+    refused: Option<Refused>,
     /// A transaction with it was begun, and its outcome has not been read yet.
     tried: bool,
     /// Its id was read in the log.
@@ -188,7 +190,14 @@ impl<L: Ledger> Machine<L> {
         let deadline = around.mono() + DEADLINE;
         let pending = group.into_iter();
         let mut pending: Vec<Pending> = pending
-            .map(|write| Pending { write, revisions: Vec::new(), tried: false, found: false, answer: None })
+            .map(|write| Pending {
+                write,
+                revisions: Vec::new(),
+                refused: None,
+                tried: false,
+                found: false,
+                answer: None,
+            })
             .collect();
         while pending.iter().any(|pending| pending.answer.is_none()) {
             let Err(fault) = self.try_once(&mut pending, around) else { continue };
@@ -217,6 +226,13 @@ impl<L: Ledger> Machine<L> {
 
     /// Claims if need be, judges what has no answer, commits it and reads it back.
     fn try_once(&mut self, pending: &mut [Pending], around: &mut dyn Surroundings) -> Result<(), Fault> {
+        if !self.claimed && !pending.iter().any(|pending| pending.tried) {
+            // What is refused by what is there needs no claim, which would only disturb the one who has it.
+            self.read(pending)?;
+            if self.judge(pending, around).is_empty() {
+                return Ok(());
+            }
+        }
         if !self.claimed {
             self.ledger.claim()?;
             // Only what is read from here on is final: earlier claimants' transactions have ended.
@@ -228,11 +244,17 @@ impl<L: Ledger> Machine<L> {
         }
         let records = self.judge(pending, around);
         if !records.is_empty() {
-            for pending in pending.iter_mut().filter(|pending| pending.answer.is_none()) {
+            let written = |pending: &&mut Pending| pending.answer.is_none() && pending.refused.is_none();
+            for pending in pending.iter_mut().filter(written) {
                 pending.tried = true;
             }
             self.ledger.commit(&records)?;
             self.read(pending)?;
+            for pending in pending.iter_mut() {
+                if let Some(refused) = pending.refused.take() {
+                    pending.answer = Some(Err(refused.into()));
+                }
+            }
             if pending.iter().any(|pending| pending.answer.is_none()) {
                 return Err(Fault::Failed("a committed write was not read back".into()));
             }
@@ -272,8 +294,10 @@ impl<L: Ledger> Machine<L> {
             let author = Author { actor, now, request: request.as_deref() };
             let fill: Fill<'_> = &mut |bytes| around.fill(bytes);
             let first = undo.len();
+            pending.refused = None;
             match plan(&mut self.state, &pending.write.changes, author, fill, &mut undo) {
-                Err(refused) => pending.answer = Some(Err(refused.into())),
+                Err(refused) if records.is_empty() => pending.answer = Some(Err(refused.into())),
+                Err(refused) => pending.refused = Some(refused),
                 Ok(planned) if planned.is_empty() => {
                     let offset = self.state.offset();
                     pending.answer = Some(Ok(Applied { offset, revisions: Vec::new() }));

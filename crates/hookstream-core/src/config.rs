@@ -21,7 +21,7 @@ pub use self::authorization::{Authorization, BadPrefix, Credentials, check_prefi
 pub use self::secret::WebhookSecret;
 
 /// What every resource carries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// Counts the changes, from 1.
     pub revision: u64,

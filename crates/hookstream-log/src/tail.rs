@@ -4,6 +4,7 @@
 //! transactions and what compaction took. So "caught up" is a matter of position, never of the last record.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -51,8 +52,10 @@ impl Progress {
 }
 
 /// A topic that is followed. Dropping it stops that.
-#[derive(Debug)]
 pub struct Tail {
+    consumer: Arc<BaseConsumer<Context>>,
+    topic: String,
+    partition: Partition,
     progress: watch::Receiver<Progress>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -78,7 +81,7 @@ impl Tail {
         let (progress, seen) = watch::channel(Progress { position: Offset(0), end_at_start: None });
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower {
-            consumer,
+            consumer: Arc::clone(&consumer),
             topic: topic.to_owned(),
             partition,
             progress,
@@ -89,7 +92,8 @@ impl Tail {
             .name(name.clone())
             .spawn(move || follower.run())
             .map_err(|source| KafkaError::Thread { name, source })?;
-        Ok(Self { progress: seen, stop, thread: Some(thread) })
+        let topic = topic.to_owned();
+        Ok(Self { consumer, topic, partition, progress: seen, stop, thread: Some(thread) })
     }
 
     #[must_use]
@@ -103,6 +107,12 @@ impl Tail {
         self.progress.clone()
     }
 
+    /// To ask where the topic ends without holding the tail.
+    #[must_use]
+    pub fn end(&self) -> End {
+        End { consumer: Arc::clone(&self.consumer), topic: self.topic.clone(), partition: self.partition }
+    }
+
     /// Waits until everything was handed over that was there at the start.
     pub async fn caught_up(&self) {
         wait(self.progress.clone(), |progress| progress.is_caught_up()).await;
@@ -111,6 +121,43 @@ impl Tail {
     /// Waits until everything below `offset` was handed over.
     pub async fn reached(&self, offset: Offset) {
         wait(self.progress.clone(), |progress| progress.position >= offset).await;
+    }
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// Asks where a topic ends for readers of committed records: over the connections that a tail has anyway.
+#[derive(Clone)]
+pub struct End {
+    consumer: Arc<BaseConsumer<Context>>,
+    topic: String,
+    partition: Partition,
+}
+
+impl End {
+    /// The end as of now. Blocks for a round trip.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub fn ask(&self) -> Result<Offset, KafkaError> {
+        let found = self.consumer.fetch_watermarks(&self.topic, self.partition.0, REQUEST_TIMEOUT);
+        found.map(|(_, end)| Offset(end)).map_err(|error| {
+            let reason = self.consumer.context().reports.last_error();
+            KafkaError::Refused {
+                action: format!("ask for the end of `{}`", self.topic),
+                reason: reason.unwrap_or_else(|| error.to_string()),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("End").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 

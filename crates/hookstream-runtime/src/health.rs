@@ -1,14 +1,29 @@
 //! Whether the process is ready, told by its components.
 //!
-//! A component begins unready ("starting"). The process is ready when it has components and all of them are.
+//! A component begins unready ("starting"). The process is ready when it has components and all of them are, save those
+//! that it can do without for a while: they are told of, and do not count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The components' states; a component with a reason is not ready.
-type States = BTreeMap<Arc<str>, Option<Arc<str>>>;
+type States = BTreeMap<Arc<str>, Component>;
+
+/// What a component says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Component {
+    /// Why it is not ready, if it isn't.
+    pub unready: Option<Arc<str>>,
+    /// The process can't do without it.
+    pub is_needed: bool,
+}
+
+impl Component {
+    fn starting(is_needed: bool) -> Self {
+        Self { unready: Some(STARTING.into()), is_needed }
+    }
+}
 
 const STARTING: &str = "starting";
 /// The component that [`Health::stopping`] makes.
@@ -32,12 +47,23 @@ impl Default for Health {
 pub struct HealthHandle {
     states: Arc<watch::Sender<States>>,
     name: Arc<str>,
+    is_needed: bool,
 }
 
 impl Health {
     /// Adds a component, which is unready until it says otherwise.
     #[must_use]
     pub fn component(&self, name: &str) -> HealthHandle {
+        self.add(name, true)
+    }
+
+    /// Adds a component that the process can do without: it is ready all the same.
+    #[must_use]
+    pub fn dispensable(&self, name: &str) -> HealthHandle {
+        self.add(name, false)
+    }
+
+    fn add(&self, name: &str, is_needed: bool) -> HealthHandle {
         let full: Arc<str> = match &self.scope {
             Some(scope) if **scope != *name => format!("{scope}.{name}").into(),
             _ => name.into(),
@@ -45,13 +71,14 @@ impl Health {
         self.states.send_modify(|states| {
             // The scope's name stood for the components that had yet to come.
             if let Some(scope) = &self.scope
-                && states.get(scope).is_some_and(|reason| reason.as_deref() == Some(STARTING))
+                && is_needed
+                && states.get(scope) == Some(&Component::starting(true))
             {
                 states.remove(scope);
             }
-            states.insert(full.clone(), Some(STARTING.into()));
+            states.insert(full.clone(), Component::starting(is_needed));
         });
-        HealthHandle { states: self.states.clone(), name: full }
+        HealthHandle { states: self.states.clone(), name: full, is_needed }
     }
 
     /// The health of one service of several: its components are named after it, and until it has one it is itself an
@@ -60,7 +87,7 @@ impl Health {
     pub fn scope(&self, service: &str) -> Self {
         let scope: Arc<str> = service.into();
         self.states.send_modify(|states| {
-            states.insert(scope.clone(), Some(STARTING.into()));
+            states.insert(scope.clone(), Component::starting(true));
         });
         Self { states: self.states.clone(), scope: Some(scope) }
     }
@@ -68,7 +95,8 @@ impl Health {
     /// From here on the process is not ready: it takes no new work.
     pub fn stopping(&self) {
         self.states.send_modify(|states| {
-            states.insert(SHUTDOWN.into(), Some("stopping".into()));
+            let stopping = Component { unready: Some("stopping".into()), is_needed: true };
+            states.insert(SHUTDOWN.into(), stopping);
         });
     }
 
@@ -78,10 +106,10 @@ impl Health {
         is_ready(&self.states.borrow())
     }
 
-    /// Each component, and why it is not ready if it isn't.
+    /// Each component, with its name.
     #[must_use]
-    pub fn components(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
-        self.states.borrow().iter().map(|(name, reason)| (name.clone(), reason.clone())).collect()
+    pub fn components(&self) -> Vec<(Arc<str>, Component)> {
+        self.states.borrow().iter().map(|(name, component)| (name.clone(), component.clone())).collect()
     }
 
     /// Returns once the process is ready.
@@ -106,7 +134,8 @@ impl HealthHandle {
     /// Whether the component can't do its work, and why.
     pub fn set(&self, reason: Option<Arc<str>>) {
         self.states.send_if_modified(|states| {
-            let before = states.insert(self.name.clone(), reason.clone());
+            let component = Component { unready: reason.clone(), is_needed: self.is_needed };
+            let before = states.insert(self.name.clone(), component).map(|component| component.unready);
             let changed = before.as_ref() != Some(&reason);
             if changed {
                 let component = &*self.name;
@@ -125,7 +154,8 @@ impl HealthHandle {
 }
 
 fn is_ready(states: &States) -> bool {
-    !states.is_empty() && states.values().all(Option::is_none)
+    let is_ready = |component: &Component| component.unready.is_none() || !component.is_needed;
+    !states.is_empty() && states.values().all(is_ready)
 }
 
 #[cfg(test)]
@@ -142,7 +172,8 @@ mod tests {
         b.ready();
         assert!(health.is_ready());
         a.unready("lost");
-        assert_eq!(health.components(), [("a".into(), Some("lost".into())), ("b".into(), None)]);
+        let needed = |unready: Option<&str>| Component { unready: unready.map(Into::into), is_needed: true };
+        assert_eq!(health.components(), [("a".into(), needed(Some("lost"))), ("b".into(), needed(None))]);
         a.ready();
         health.stopping();
         assert!(!health.is_ready());
@@ -159,6 +190,17 @@ mod tests {
         sender.component("retry").unready("starting");
         let names: Vec<_> = health.components().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["fanout".into(), "sender.config".into(), Arc::from("sender.retry")]);
+    }
+
+    #[test]
+    fn what_can_be_done_without_does_not_count() {
+        let health = Health::default();
+        let (needed, spare) = (health.component("needed"), health.dispensable("spare"));
+        assert!(!health.is_ready());
+        needed.ready();
+        spare.unready("its database is away");
+        assert!(health.is_ready());
+        assert!(health.components().iter().any(|(_, component)| component.unready.is_some()));
     }
 
     #[tokio::test]

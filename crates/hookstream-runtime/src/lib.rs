@@ -15,7 +15,7 @@ mod run;
 mod telemetry;
 
 pub use clock::Clock;
-pub use health::{Health, HealthHandle};
+pub use health::{Component, Health, HealthHandle};
 pub use metrics::{Metric, MetricInfo, SECONDS, touch};
 pub use ops::{CouldNotListen, Ops};
 pub use process::ProcessMetrics;

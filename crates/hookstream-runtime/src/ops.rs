@@ -73,12 +73,14 @@ async fn metrics(State(registry): State<Registry>) -> Response {
 
 async fn readyz(State(health): State<Health>) -> Response {
     let components = health.components();
-    let unready: serde_json::Map<_, _> = components
-        .iter()
-        .filter_map(|(name, reason)| Some((name.to_string(), reason.as_deref()?.into())))
-        .collect();
-    let is_ready = !components.is_empty() && unready.is_empty();
-    let body = serde_json::json!({ "ready": is_ready, "unready": unready });
+    let unready = |is_needed: bool| -> serde_json::Map<_, _> {
+        let of_these = components.iter().filter(|(_, component)| component.is_needed == is_needed);
+        let told = of_these
+            .filter_map(|(name, component)| Some((name.to_string(), component.unready.as_deref()?.into())));
+        told.collect()
+    };
+    let is_ready = health.is_ready();
+    let body = serde_json::json!({ "ready": is_ready, "unready": unready(true), "impaired": unready(false) });
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
@@ -124,13 +126,12 @@ mod tests {
         let component = ctx.health.component("config");
         component.unready("the topic `hookstream.config` does not exist");
         let unready = fetch(address, "/readyz").await;
-        let body =
-            "{\"ready\":false,\"unready\":{\"config\":\"the topic `hookstream.config` does not exist\"}}";
+        let body = "{\"impaired\":{},\"ready\":false,\"unready\":{\"config\":\"the topic `hookstream.config` does not exist\"}}";
         assert!(unready.starts_with("HTTP/1.1 503") && unready.contains(body), "{unready}");
         component.ready();
         let ready = fetch(address, "/readyz").await;
         assert!(
-            ready.starts_with("HTTP/1.1 200") && ready.contains("{\"ready\":true,\"unready\":{}}"),
+            ready.starts_with("HTTP/1.1 200") && ready.contains("\"ready\":true,\"unready\":{}}"),
             "{ready}"
         );
         server.abort();

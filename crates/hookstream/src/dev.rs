@@ -195,9 +195,9 @@ struct ServiceFailed {
 /// Says once that all is ready, and until then from time to time what isn't.
 async fn announce(ctx: Ctx, about: About) {
     while tokio::time::timeout(PROGRESS, ctx.health.ready()).await.is_err() {
-        for (component, reason) in ctx.health.components() {
-            if let Some(reason) = reason {
-                eprintln!("waiting for {component}: {reason}");
+        for (name, component) in ctx.health.components() {
+            if let (Some(reason), true) = (component.unready, component.is_needed) {
+                eprintln!("waiting for {name}: {reason}");
             }
         }
     }

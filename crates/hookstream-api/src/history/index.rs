@@ -79,7 +79,7 @@ impl Indexer {
         metrics.touch();
         let admin = Arc::new(Admin::new(&spec.kafka)?);
         let (stop, tasks, index) = (CancellationToken::new(), TaskTracker::new(), Index::default());
-        let components = [health.component("history"), health.component("audit")];
+        let components = [health.dispensable("history"), health.dispensable("audit")];
         let (inner, opened, stopped) = (tasks.clone(), index.clone(), stop.clone());
         tasks.spawn(async move {
             let opening = open(&spec.backend, &components);

@@ -8,12 +8,13 @@ use hookstream_config::manifest::{
 use hookstream_config::resolve::Names;
 use hookstream_config::state::State;
 use hookstream_config::{Change, Expected, os_random};
+use hookstream_core::config::{App, EventType, Source};
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId};
-use hookstream_wire::config::HashedSecret;
+use hookstream_wire::config::{AccountRecord, AuthorizationRecord, ClientRecord, HashedSecret};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Candidate, Id, Kinds, Planned, Shown};
+use super::{Facts, Id, Kinds, Planned};
 use crate::access::client::new_secret;
 use crate::access::{Denied, Scope};
 use crate::api::{Api, document_problem};
@@ -33,11 +34,20 @@ fn plain(change: Change) -> Planned {
     Planned { change, generated: None }
 }
 
+/// Those with greater ids than this: for kinds of which there are few.
+fn later<'a, K: Kinds>(
+    records: impl Iterator<Item = &'a K::Record> + 'a,
+    after: &'a str,
+) -> Box<dyn Iterator<Item = &'a K::Record> + 'a> {
+    Box::new(records.filter(move |record| *K::facts(record).id > *after))
+}
+
 /// Accounts.
 #[derive(Debug)]
 pub struct Accounts;
 
 impl Kinds for Accounts {
+    type Record = AccountRecord;
     const PATH: &'static str = "accounts";
     const WRITE: Scope = Scope::Admin;
     const OPERATORS: bool = true;
@@ -45,22 +55,23 @@ impl Kinds for Accounts {
     fn each<'a>(
         state: &'a State,
         account: Option<AccountUid>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        let of = move |uid| account.is_none_or(|account| account == uid);
-        let accounts = state.accounts().filter(move |record| of(record.account.uid));
-        Box::new(accounts.map(|record| Candidate {
-            id: record.account.uid.to_string(),
-            account: Some(record.account.uid),
-            app: None,
-            show: Box::new(|| render::account(record, Form::Api)),
-        }))
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
+        let of = move |record: &&AccountRecord| account.is_none_or(|account| account == record.account.uid);
+        later::<Self>(state.accounts().filter(of), after)
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let uid = Names::new(state).account(id)?;
-        let record = state.account(uid)?;
-        let (document, meta) = (render::account(record, Form::Api), record.account.meta.clone());
-        Some(Shown { id: uid.to_string(), document, meta, account: Some(uid), app: None })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
+        state.account(Names::new(state).account(id)?)
+    }
+
+    fn facts(record: &Self::Record) -> Facts<'_> {
+        let AccountRecord { account, .. } = record;
+        Facts { id: account.uid.to_string(), account: Some(account.uid), app: None, meta: &account.meta }
+    }
+
+    fn show(_: &State, record: &Self::Record) -> Value {
+        render::account(record, Form::Api)
     }
 
     fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
@@ -83,23 +94,29 @@ impl Kinds for Accounts {
 pub struct Sources;
 
 impl Kinds for Sources {
+    type Record = Source;
     const PATH: &'static str = "sources";
     const WRITE: Scope = Scope::Admin;
     const OPERATORS: bool = true;
 
-    fn each<'a>(state: &'a State, _: Option<AccountUid>) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        Box::new(state.sources().map(|source| Candidate {
-            id: source.name.clone(),
-            account: None,
-            app: None,
-            show: Box::new(|| render::source(source, Form::Api)),
-        }))
+    fn each<'a>(
+        state: &'a State,
+        _: Option<AccountUid>,
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
+        later::<Self>(state.sources(), after)
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let source = state.source(id)?;
-        let (document, meta) = (render::source(source, Form::Api), source.meta.clone());
-        Some(Shown { id: source.name.clone(), document, meta, account: None, app: None })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
+        state.source(id)
+    }
+
+    fn facts(source: &Self::Record) -> Facts<'_> {
+        Facts { id: source.name.clone(), account: None, app: None, meta: &source.meta }
+    }
+
+    fn show(_: &State, source: &Self::Record) -> Value {
+        render::source(source, Form::Api)
     }
 
     fn plan(_: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
@@ -118,23 +135,29 @@ impl Kinds for Sources {
 pub struct EventTypes;
 
 impl Kinds for EventTypes {
+    type Record = EventType;
     const PATH: &'static str = "event-types";
     const WRITE: Scope = Scope::Admin;
     const OPERATORS: bool = true;
 
-    fn each<'a>(state: &'a State, _: Option<AccountUid>) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        Box::new(state.event_types().map(|event_type| Candidate {
-            id: event_type.name.clone(),
-            account: None,
-            app: None,
-            show: Box::new(|| render::event_type(event_type, Form::Api)),
-        }))
+    fn each<'a>(
+        state: &'a State,
+        _: Option<AccountUid>,
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
+        later::<Self>(state.event_types(), after)
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let event_type = state.event_type(id)?;
-        let (document, meta) = (render::event_type(event_type, Form::Api), event_type.meta.clone());
-        Some(Shown { id: event_type.name.clone(), document, meta, account: None, app: None })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
+        state.event_type(id)
+    }
+
+    fn facts(event_type: &Self::Record) -> Facts<'_> {
+        Facts { id: event_type.name.clone(), account: None, app: None, meta: &event_type.meta }
+    }
+
+    fn show(_: &State, event_type: &Self::Record) -> Value {
+        render::event_type(event_type, Form::Api)
     }
 
     fn plan(_: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
@@ -173,6 +196,7 @@ fn same_name(id: Id<'_>, name: &str) -> Result<(), Problem> {
 pub struct Apps;
 
 impl Kinds for Apps {
+    type Record = App;
     const PATH: &'static str = "apps";
     const WRITE: Scope = Scope::Admin;
     const OPERATORS: bool = true;
@@ -180,25 +204,22 @@ impl Kinds for Apps {
     fn each<'a>(
         state: &'a State,
         account: Option<AccountUid>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
         let apps = state.apps().filter(move |app| account.is_none_or(|account| app.account == account));
-        Box::new(apps.map(move |app| Candidate {
-            id: app.id.to_string(),
-            account: Some(app.account),
-            app: Some(app.id),
-            show: Box::new(move || render::app(state, app, Form::Api)),
-        }))
+        later::<Self>(apps, after)
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let app = state.app(AppId(Uuid::try_parse(id).ok()?))?;
-        Some(Shown {
-            id: app.id.to_string(),
-            document: render::app(state, app, Form::Api),
-            meta: app.meta.clone(),
-            account: Some(app.account),
-            app: Some(app.id),
-        })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
+        state.app(AppId(Uuid::try_parse(id).ok()?))
+    }
+
+    fn facts(app: &Self::Record) -> Facts<'_> {
+        Facts { id: app.id.to_string(), account: Some(app.account), app: Some(app.id), meta: &app.meta }
+    }
+
+    fn show(state: &State, app: &Self::Record) -> Value {
+        render::app(state, app, Form::Api)
     }
 
     fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
@@ -221,30 +242,28 @@ impl Kinds for Apps {
 pub struct Authorizations;
 
 impl Kinds for Authorizations {
+    type Record = AuthorizationRecord;
     const PATH: &'static str = "authorizations";
 
     fn each<'a>(
         state: &'a State,
         account: Option<AccountUid>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        let of = move |found: &&_| account.is_none_or(|account| account_of(found) == account);
-        Box::new(state.authorizations().filter(of).map(move |found| Candidate {
-            id: found.id.to_string(),
-            account: Some(found.account),
-            app: None,
-            show: Box::new(move || render::authorization(state, found, Form::Api)),
-        }))
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
+        let of = move |found: &&AuthorizationRecord| account.is_none_or(|account| found.account == account);
+        later::<Self>(state.authorizations().filter(of), after)
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let found = state.authorization(AuthorizationId(Uuid::try_parse(id).ok()?))?;
-        Some(Shown {
-            id: found.id.to_string(),
-            document: render::authorization(state, found, Form::Api),
-            meta: found.meta.clone(),
-            account: Some(found.account),
-            app: None,
-        })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
+        state.authorization(AuthorizationId(Uuid::try_parse(id).ok()?))
+    }
+
+    fn facts(found: &Self::Record) -> Facts<'_> {
+        Facts { id: found.id.to_string(), account: Some(found.account), app: None, meta: &found.meta }
+    }
+
+    fn show(state: &State, found: &Self::Record) -> Value {
+        render::authorization(state, found, Form::Api)
     }
 
     fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
@@ -275,15 +294,12 @@ impl Kinds for Authorizations {
     }
 }
 
-fn account_of(record: &hookstream_wire::config::AuthorizationRecord) -> AccountUid {
-    record.account
-}
-
 /// Clients of the API.
 #[derive(Debug)]
 pub struct Clients;
 
 impl Kinds for Clients {
+    type Record = ClientRecord;
     const PATH: &'static str = "clients";
     const READ: Scope = Scope::Admin;
     const WRITE: Scope = Scope::Admin;
@@ -292,26 +308,22 @@ impl Kinds for Clients {
     fn each<'a>(
         state: &'a State,
         account: Option<AccountUid>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        let clients =
-            state.clients().filter(move |client| account.is_none_or(|of| client.account == Some(of)));
-        Box::new(clients.map(move |client| Candidate {
-            id: client.id.to_string(),
-            account: client.account,
-            app: client.app,
-            show: Box::new(move || render::client(state, client)),
-        }))
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
+        let of = move |client: &&ClientRecord| account.is_none_or(|of| client.account == Some(of));
+        later::<Self>(state.clients().filter(of), after)
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let client = state.client(ClientId(Uuid::try_parse(id).ok()?))?;
-        Some(Shown {
-            id: client.id.to_string(),
-            document: render::client(state, client),
-            meta: client.meta.clone(),
-            account: client.account,
-            app: client.app,
-        })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
+        state.client(ClientId(Uuid::try_parse(id).ok()?))
+    }
+
+    fn facts(client: &Self::Record) -> Facts<'_> {
+        Facts { id: client.id.to_string(), account: client.account, app: client.app, meta: &client.meta }
+    }
+
+    fn show(state: &State, client: &Self::Record) -> Value {
+        render::client(state, client)
     }
 
     fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {

@@ -10,52 +10,52 @@ use hookstream_config::manifest::WebhookDocument;
 use hookstream_config::manifest::render::{self, Form};
 use hookstream_config::resolve::Names;
 use hookstream_config::state::State;
-use hookstream_config::{Change, Expected, os_random};
+use hookstream_config::{Change, Expected, OpenError, os_random};
 use hookstream_core::config::{Verification, Webhook, WebhookSecret, WebhookState};
 use hookstream_core::exchange::Exchange;
 use hookstream_core::redact::Redactor;
 use hookstream_core::request::Prepared;
 use hookstream_types::{AccountUid, Chain, SecretString, WebhookId};
+use hookstream_wire::config::WebhookRecord;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::kinds::read;
-use super::{Candidate, Id, Kinds, Planned, Shown, find, with_generated};
+use super::{Created, Facts, Id, Kinds, NewId, Planned, Shown, Tries, current, find, insert, with_generated};
 use crate::access::{Denied, Principal, Scope};
 use crate::api::{Api, document_problem, write_problem};
 use crate::problem::{Kind, PingReport, Problem};
-use crate::request::{ListParameters, Precondition, if_match};
+use crate::request::{ListParameters, Precondition, idempotency, if_match};
 
 /// Webhooks.
 #[derive(Debug)]
 pub struct Webhooks;
 
 impl Kinds for Webhooks {
+    type Record = WebhookRecord;
     const PATH: &'static str = "webhooks";
 
     fn each<'a>(
         state: &'a State,
         account: Option<AccountUid>,
-    ) -> Box<dyn Iterator<Item = Candidate<'a>> + 'a> {
-        let webhooks = state.webhooks().filter(move |webhook| account.is_none_or(|of| webhook.account == of));
-        Box::new(webhooks.map(move |webhook| Candidate {
-            id: webhook.id.to_string(),
-            account: Some(webhook.account),
-            app: webhook.app,
-            show: Box::new(move || render::webhook(state, webhook, Form::Api)),
-        }))
+        after: &'a str,
+    ) -> Box<dyn Iterator<Item = &'a WebhookRecord> + 'a> {
+        let after = Uuid::try_parse(after).unwrap_or_default();
+        state.webhooks_after(account, WebhookId(after))
     }
 
-    fn find(state: &State, id: &str) -> Option<Shown> {
-        let webhook = state.webhook(WebhookId(Uuid::try_parse(id).ok()?))?;
-        Some(Shown {
-            id: webhook.id.to_string(),
-            document: render::webhook(state, webhook, Form::Api),
-            meta: webhook.meta.clone(),
-            account: Some(webhook.account),
-            app: webhook.app,
-        })
+    fn get<'a>(state: &'a State, id: &str) -> Option<&'a WebhookRecord> {
+        state.webhook(WebhookId(Uuid::try_parse(id).ok()?))
+    }
+
+    fn facts(webhook: &WebhookRecord) -> Facts<'_> {
+        let WebhookRecord { id, account, app, meta, .. } = webhook;
+        Facts { id: id.to_string(), account: Some(*account), app: *app, meta }
+    }
+
+    fn show(state: &State, webhook: &WebhookRecord) -> Value {
+        render::webhook(state, webhook, Form::Api)
     }
 
     fn matches(document: &Value, parameters: &ListParameters) -> bool {
@@ -111,10 +111,7 @@ fn webhook_id(id: Id<'_>) -> Result<WebhookId, Problem> {
 
 /// The webhook as it would be, and whether its account asks for a ping.
 fn preview(state: &State, id: WebhookId, spec: &WebhookSpec) -> Result<(Webhook, Verification), Problem> {
-    let webhook = state.preview(id, spec).map_err(|error| {
-        tracing::error!(%id, "a webhook's secrets can't be opened: {error}");
-        Problem::internal()
-    })?;
+    let webhook = state.preview(id, spec).map_err(|error| unopened(id, &error))?;
     Ok((webhook, verification(state, spec.account)))
 }
 
@@ -181,6 +178,9 @@ pub enum Action {
 
 /// Publishes, unpublishes, pauses or resumes. Asking again changes nothing.
 ///
+/// Who is sent to from then on must answer a ping, as it is: what changes between the ping and the write is looked at
+/// anew.
+///
 /// # Errors
 /// Why it stays as it is.
 pub async fn act(
@@ -191,38 +191,48 @@ pub async fn act(
     action: Action,
 ) -> Result<Shown, Problem> {
     principal.require(Scope::WebhooksWrite)?;
-    let shown = find::<Webhooks>(api, principal, id)?;
-    let id = webhook_id(Id::Existing(&shown.id))?;
-    let expected = match if_match(headers)? {
-        Precondition::None => Expected::Present,
-        Precondition::Revision(revision) => Expected::Revision(revision),
+    let precondition = if_match(headers)?;
+    let (to, from): (_, &[WebhookState]) = {
+        use WebhookState::{Disabled, Draft, Paused, Published, Unpublished};
+        match action {
+            Action::Publish => (Published, &[Draft, Unpublished, Disabled]),
+            Action::Unpublish => (Unpublished, &[Published, Paused, Disabled]),
+            Action::Pause => (Paused, &[Published]),
+            Action::Resume => (Published, &[Paused]),
+        }
     };
-    let now = shown.document.get("state").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (to, from): (_, &[&str]) = match action {
-        Action::Publish => (WebhookState::Published, &["draft", "unpublished", "disabled", "published"]),
-        Action::Unpublish => (WebhookState::Unpublished, &["published", "paused", "disabled", "unpublished"]),
-        Action::Pause => (WebhookState::Paused, &["published", "paused"]),
-        Action::Resume => (WebhookState::Published, &["paused", "published"]),
-    };
-    if !from.contains(&now.as_str()) {
-        let way_out = if action == Action::Publish { "resume it" } else { "publish it first" };
-        return Err(Problem::conflict(format!("the webhook is {now}: {way_out}")));
-    }
-    if action == Action::Publish && now != "published" {
-        let opened = api.look(|state| {
+    let mut tries = Tries::of(precondition);
+    loop {
+        let current = current::<Webhooks>(api, principal, id, precondition).await?;
+        let id = webhook_id(Id::Existing(&current.id))?;
+        let found = api.look(|state| {
             let record = state.webhook(id)?;
-            Some((state.open(record), verification(state, record.account)))
+            Some((record.state, state.open(record), verification(state, record.account)))
         });
-        let (webhook, verification) = opened.ok_or(Denied::NotFound)?;
-        let webhook = webhook.map_err(|error| {
-            tracing::error!(%id, "a webhook's secrets can't be opened: {error}");
-            Problem::internal()
-        })?;
-        verify(api, (webhook, verification)).await?;
+        let (now, webhook, verification) = found.ok_or(Denied::NotFound)?;
+        if now == to {
+            return Ok(current);
+        }
+        if !from.contains(&now) {
+            let way_out = if action == Action::Publish { "resume it" } else { "publish it first" };
+            let now = current.document.get("state").and_then(Value::as_str).unwrap_or_default();
+            return Err(Problem::conflict(format!("the webhook is {now}: {way_out}")));
+        }
+        if to == WebhookState::Published {
+            verify(api, (webhook.map_err(|error| unopened(id, &error))?, verification)).await?;
+        }
+        let expected = Expected::Revision(current.meta.revision);
+        let change = Change::SetWebhookState { id, state: to, expected };
+        match api.write(principal, None, vec![change]).await {
+            Ok(_) => return find::<Webhooks>(api, principal, &current.id),
+            Err(error) => tries.again(api, error).await?,
+        }
     }
-    let change = Change::SetWebhookState { id, state: to, expected };
-    api.write(principal, None, vec![change]).await.map_err(write_problem)?;
-    find::<Webhooks>(api, principal, &shown.id)
+}
+
+fn unopened(id: WebhookId, error: &OpenError) -> Problem {
+    tracing::error!(%id, "a webhook's secrets can't be opened: {error}");
+    Problem::internal()
 }
 
 /// Copies a webhook, secrets included, as a draft of another name.
@@ -233,13 +243,19 @@ pub async fn duplicate(
     api: &Arc<Api>,
     principal: &Principal,
     id: &str,
+    headers: &HeaderMap,
     body: &Map<String, Value>,
-) -> Result<Shown, Problem> {
+) -> Result<Created, Problem> {
     principal.require(Scope::WebhooksWrite)?;
     let shown = find::<Webhooks>(api, principal, id)?;
+    let key = idempotency(headers, principal, &format!("webhooks/{}/duplicate", shown.id), body)?;
+    let copy = match NewId::of::<Webhooks>(api, principal, key.as_ref())? {
+        NewId::Free(id) => WebhookId(id),
+        NewId::Taken(created) => return Ok(created),
+    };
     let old = webhook_id(Id::Existing(&shown.id))?;
     let opened = api.look(|state| state.webhook(old).map(|record| state.open(record)));
-    let webhook = opened.ok_or(Denied::NotFound)?.map_err(|_| Problem::internal())?;
+    let webhook = opened.ok_or(Denied::NotFound)?.map_err(|error| unopened(old, &error))?;
     let name = match body.get("name") {
         None => api.look(|state| free_name(state, webhook.account, &webhook.name)),
         Some(Value::String(name)) => name.clone(),
@@ -250,18 +266,16 @@ pub async fn duplicate(
     document["state"] = json!("draft");
     let read: WebhookDocument = read(&document)?;
     let spec = api.look(|state| Names::new(state).resolve_webhook(&read, None)).map_err(document_problem)?;
-    let headers =
-        webhook.headers.iter().map(|(name, value)| (name.clone(), Some(SecretString::new(value.clone()))));
+    let sent = webhook.headers.iter();
+    let sent = sent.map(|(name, value)| (name.clone(), Some(SecretString::new(value.clone()))));
     let webhook = Box::new(WebhookSpec {
-        headers: headers.collect(),
+        headers: sent.collect(),
         secrets: Some(webhook.secrets.clone()),
         disabled_reason: None,
         ..spec
     });
-    let id = WebhookId(api.new_id());
-    let change = Change::PutWebhook { id, webhook, expected: Expected::Absent };
-    api.write(principal, None, vec![change]).await.map_err(write_problem)?;
-    find::<Webhooks>(api, principal, &id.to_string())
+    let change = Change::PutWebhook { id: copy, webhook, expected: Expected::Absent };
+    insert::<Webhooks>(api, principal, key.as_ref(), Planned { change, generated: None }).await
 }
 
 fn free_name(state: &State, account: AccountUid, name: &str) -> String {
@@ -346,7 +360,7 @@ fn opened(api: &Api, principal: &Principal, id: &str) -> Result<Webhook, Problem
     let shown = find::<Webhooks>(api, principal, id)?;
     let id = webhook_id(Id::Existing(&shown.id))?;
     let opened = api.look(|state| state.webhook(id).map(|record| state.open(record)));
-    opened.ok_or(Denied::NotFound)?.map_err(|_| Problem::internal())
+    opened.ok_or(Denied::NotFound)?.map_err(|error| unopened(id, &error))
 }
 
 /// Gives a webhook a new secret. Without one in the body it is made here, and shown once.

@@ -121,37 +121,14 @@ pub(super) fn webhook(state: &State, old: &WebhookRecord, new: &WebhookSpec) -> 
         name: name.clone(),
         value: placeholder(),
     };
-    let after = WebhookRecord {
-        id: old.id,
-        account: new.account,
-        name: new.name.clone(),
-        description: new.description.clone(),
-        app: new.app,
-        state: new.state,
-        disabled_reason: new.disabled_reason.clone(),
-        source: new.source.clone(),
-        event_types: new.event_types.clone(),
-        url: new.url.clone(),
-        method: new.method,
-        content_type: new.content_type.clone(),
-        payload: new.payload.clone(),
-        headers: new.headers.iter().map(header).collect(),
-        secrets: Vec::new(),
-        signature: new.signature.clone(),
-        secret_header: new.secret_header.clone(),
-        authorization: new.authorization,
-        retry: new.retry.clone(),
-        give_up_on: new.give_up_on.clone(),
-        timeout_ms: u64::try_from(new.timeout.as_millis()).unwrap_or(u64::MAX),
-        // JSON readers may be off by the last bit.
-        rate: match (old.rate, new.rate) {
-            (Some(old), Some(new)) if (old - new).abs() < 1e-6 => Some(old),
-            (_, new) => new,
-        },
-        concurrency: new.concurrency,
-        log_only_errors: new.log_only_errors,
-        meta: old.meta.clone(),
-    };
+    let headers = new.headers.iter().map(header).collect();
+    let mut after = new.record(old.id, headers, Vec::new(), old.meta.clone());
+    // JSON readers may be off by the last bit.
+    if let (Some(before), Some(rate)) = (old.rate, &mut after.rate)
+        && (before - *rate).abs() < 1e-6
+    {
+        *rate = before;
+    }
     let mut fields =
         documents(&render::webhook(state, old, Form::File), &render::webhook(state, &after, Form::File));
     let same_value = |(name, value): &(String, Option<SecretString>)| {

@@ -1,6 +1,6 @@
 //! Changes of webhooks.
 
-use hookstream_core::config::{App, WebhookState, is_within};
+use hookstream_core::config::{App, Meta, WebhookState, is_within};
 use hookstream_types::{SecretString, UnixMillis, WebhookId};
 use hookstream_wire::config::{Key, Record, SealedHeader, SealedSecret, WebhookRecord};
 
@@ -56,33 +56,47 @@ pub(super) fn put(
         };
         headers.push(SealedHeader { name: name.clone(), value });
     }
-    Ok(written(Record::Webhook(WebhookRecord {
-        id,
-        account: spec.account,
-        name: spec.name.clone(),
-        description: spec.description.clone(),
-        app: spec.app,
-        state: spec.state,
-        disabled_reason: spec.disabled_reason.clone(),
-        source: spec.source.clone(),
-        event_types: spec.event_types.clone(),
-        url: spec.url.clone(),
-        method: spec.method,
-        content_type: spec.content_type.clone(),
-        payload: spec.payload.clone(),
-        headers,
-        secrets,
-        signature: spec.signature.clone(),
-        secret_header: spec.secret_header.clone(),
-        authorization: spec.authorization,
-        retry: spec.retry.clone(),
-        give_up_on: spec.give_up_on.clone(),
-        timeout_ms: u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX),
-        rate: spec.rate,
-        concurrency: spec.concurrency,
-        log_only_errors: spec.log_only_errors,
-        meta,
-    })))
+    Ok(written(Record::Webhook(spec.record(id, headers, secrets, meta))))
+}
+
+impl WebhookSpec {
+    /// The record of it, with what is sealed as given.
+    pub(crate) fn record(
+        &self,
+        id: WebhookId,
+        headers: Vec<SealedHeader>,
+        secrets: Vec<SealedSecret>,
+        meta: Meta,
+    ) -> WebhookRecord {
+        let spec = self.clone();
+        WebhookRecord {
+            id,
+            account: spec.account,
+            name: spec.name,
+            description: spec.description,
+            app: spec.app,
+            state: spec.state,
+            disabled_reason: spec.disabled_reason,
+            source: spec.source,
+            event_types: spec.event_types,
+            url: spec.url,
+            method: spec.method,
+            content_type: spec.content_type,
+            payload: spec.payload,
+            headers,
+            secrets,
+            signature: spec.signature,
+            secret_header: spec.secret_header,
+            authorization: spec.authorization,
+            retry: spec.retry,
+            give_up_on: spec.give_up_on,
+            timeout_ms: u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX),
+            rate: spec.rate,
+            concurrency: spec.concurrency,
+            log_only_errors: spec.log_only_errors,
+            meta,
+        }
+    }
 }
 
 /// Account, source, app with its scopes, and authorization.

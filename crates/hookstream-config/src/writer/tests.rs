@@ -203,12 +203,14 @@ fn a_group_is_judged_in_its_order() {
 #[test]
 fn each_record_has_its_audit_record() {
     let fake = Fake::new(&[Script::FailsDone]);
-    let group = vec![
-        write(1, vec![add("a"), change("a", 1)]),
-        write(2, vec![add("b"), add("a")]),
-        write(3, vec![Change::DeleteEventType { name: "a".into(), expected: Expected::Revision(2) }]),
-    ];
-    machine(&fake).run(group, &mut Around::default());
+    let delete = Change::DeleteEventType { name: "a".into(), expected: Expected::Revision(2) };
+    let mut machine = machine(&fake);
+    for group in [
+        vec![write(1, vec![add("a"), change("a", 1)]), write(2, vec![add("b"), add("a")])],
+        vec![write(3, vec![delete])],
+    ] {
+        machine.run(group, &mut Around::default());
+    }
     let log = fake.log.borrow();
     let audits: Vec<_> =
         log.records.iter().map(|record| hookstream_wire::audit::decode(&record.audit).unwrap()).collect();
@@ -233,6 +235,26 @@ fn the_claim_is_kept_until_something_fails() {
         machine.run(vec![write(n, vec![add(&format!("t{n}"))])], &mut Around::default())[0].as_ref().unwrap();
     }
     assert_eq!(fake.log.borrow().claims, 1);
+}
+
+#[test]
+fn what_is_refused_by_what_is_there_claims_nothing() {
+    let fake = Fake::new(&[]);
+    machine(&fake).run(vec![write(1, vec![add("a")])], &mut Around::default())[0].as_ref().unwrap();
+    let mut other = machine(&Fake { me: 0, position: 0, ..fake.clone() });
+    let answers = other.run(vec![write(2, vec![add("a")])], &mut Around::default());
+    assert!(matches!(answers[0], Err(WriteError::Refused(Refused::Exists { .. }))));
+    assert_eq!(fake.log.borrow().claims, 1);
+}
+
+#[test]
+fn what_is_refused_by_a_write_that_never_came_is_not_refused() {
+    let fake = Fake::new(&[]);
+    fake.log.borrow_mut().claims_fail = usize::MAX;
+    let group = vec![write(1, vec![add("a")]), write(2, vec![add("a")])];
+    for answer in machine(&fake).run(group, &mut Around::default()) {
+        assert!(matches!(answer, Err(WriteError::Unavailable { .. })), "{answer:?}");
+    }
 }
 
 #[test]

@@ -117,10 +117,14 @@ fn contend(
                         }
                     }
                 }
+                starved.fetch_max(millis(last.elapsed()), Ordering::Relaxed);
             });
         }
         let half = Duration::from_secs(options.seconds) / 2;
         std::thread::sleep(half);
+        let by_two = written.lock().expect("nobody panicked").len();
+        report.fact("writes per second, two replicas", by_two as u64 / half.as_secs().max(1));
+        report.fact("longest without one until then, ms", starved.load(Ordering::Relaxed));
         first.kill_9();
         first_dead.store(true, Ordering::Relaxed);
         std::thread::sleep(half);
@@ -129,7 +133,15 @@ fn contend(
     let seconds = started.elapsed().as_secs_f64();
     let written = written.into_inner().expect("nobody panicked");
     let rate = written.len() as f64 / seconds;
-    let audit = history(two);
+    // The history is an index that follows: it may be a moment behind.
+    let by = Instant::now() + SOON;
+    let is_there = |audit: &BTreeMap<_, _>, write: &Written| {
+        audit.contains_key(&(ids[write.webhook].clone(), write.revision))
+    };
+    let mut audit = history(two);
+    while !written.iter().all(|write| is_there(&audit, write)) && Instant::now() < by {
+        audit = history(two);
+    }
     let mut lost = 0;
     let mut twice = 0;
     let mut seen: BTreeMap<(usize, u64), &str> = BTreeMap::new();
