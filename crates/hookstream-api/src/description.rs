@@ -15,11 +15,11 @@ use std::marker::PhantomData;
 use http::StatusCode;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{AdditionalProperties, Schema};
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{
     ClientCredentials, Flow, HttpAuthScheme, HttpBuilder, OAuth2, Scopes, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Content, Header, Ref, RefOr, Server};
+use utoipa::openapi::{Content, Header, Ref, RefOr, Required, Server};
 use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -52,8 +52,7 @@ const OAUTH2: &str = "oauth2";
         (name = "configuration", description = "The whole configuration as one document"),
         (name = "profile platform", description = "Webhooks as a profile platform's clients know them"),
         (name = "tokens", description = "Access tokens (RFC 6749)"),
-    ),
-    components(schemas(Problem))
+    )
 )]
 struct Common;
 
@@ -63,6 +62,9 @@ pub(crate) fn common(url: &str) -> utoipa::openapi::OpenApi {
     let mut description = Common::openapi();
     description.servers = Some(vec![Server::new(if url.is_empty() { "/" } else { url })]);
     let components = description.components.get_or_insert_default();
+    let mut schemas = vec![(Problem::name().into(), Problem::schema())];
+    Problem::schemas(&mut schemas);
+    components.schemas.extend(schemas);
     components.responses = problems();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
         "An access token: ours, one of an outside issuer that the settings name, or the operator's own.",
@@ -97,6 +99,32 @@ where
                 operation.responses.responses.entry(status).or_insert(response);
             }
         }
+    }
+    router
+}
+
+/// Says of all operations of a router that their bodies may be left out.
+pub(crate) fn body_optional<S>(mut router: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    for item in router.get_openapi_mut().paths.paths.values_mut() {
+        for (_, operation) in operations(item) {
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                body.required = Some(Required::False);
+            }
+        }
+    }
+    router
+}
+
+/// Says of all operations of a router that they need no token.
+pub(crate) fn open<S>(mut router: OpenApiRouter<S>) -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    for item in router.get_openapi_mut().paths.paths.values_mut() {
+        operations(item).for_each(|(_, operation)| operation.security = Some(Vec::new()));
     }
     router
 }
@@ -211,5 +239,6 @@ impl<T: ToSchema> ToSchema for Patch<T> {
 
 fn is_read_only(property: &RefOr<Schema>) -> bool {
     let property = serde_json::to_value(property).unwrap_or_default();
-    property["readOnly"] == true
+    // Of a list it is said of the items.
+    property["readOnly"] == true || property["items"]["readOnly"] == true
 }

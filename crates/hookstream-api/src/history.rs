@@ -31,9 +31,9 @@ use utoipa_axum::routes;
 
 use crate::access::authenticate::Authenticator;
 use crate::access::cursor::{BadCursor, Cursors, List};
-use crate::access::{Bound, Denied, Principal, Scope};
+use crate::access::{Bound, Principal, Scope};
 use crate::description::scoped;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 
 pub use self::audit::{AuditAction, AuditItem, AuditPage};
 pub use self::index::{Index, IndexSpec, Indexer};

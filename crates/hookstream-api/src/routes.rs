@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Principal, Scope};
 use crate::api::{Api, Shared};
-use crate::description::{Changed, Created, Missing, Nothing, Patch, Unfit, scoped};
+use crate::description::{Changed, Created, Missing, Nothing, Patch, Unfit, body_optional, scoped};
 use crate::problem::{PingReport, Problem};
 use crate::request::{Body, ListParameters, Page, Parameters};
 use crate::resources::webhooks::{Action, Webhooks};
@@ -190,7 +190,7 @@ action!(resume, Resume, "/api/v1/webhooks/{id}/resume", "Resume a paused webhook
 /// Copy a webhook, secrets included, as a draft
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/duplicate", tag = "webhooks", operation_id = "duplicateWebhook",
     params(("id" = String, Path)),
-    request_body(content = documents::WebhookCopy, description = "May be left out"),
+    request_body = documents::WebhookCopy,
     responses(
         (status = 201, description = "The copy", body = documents::Webhook, headers(("ETag", description = "Its revision"))),
         Created,
@@ -219,7 +219,7 @@ async fn ping(
 /// Send a sample event to a webhook's endpoint
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks", operation_id = "testWebhook",
     params(("id" = String, Path)),
-    request_body(content = documents::TestEvent, description = "May be left out"),
+    request_body = documents::TestEvent,
     responses((status = 200, description = "What came of it, good or bad", body = PingReport), Missing, Unfit))]
 async fn test(
     State(api): ApiState,
@@ -233,7 +233,7 @@ async fn test(
 /// Give a webhook a new secret; the old one counts for a while (`overlap`, 24 h)
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/rotate-secret", tag = "webhooks", operation_id = "rotateWebhookSecret",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that is expected")),
-    request_body(content = documents::SecretRotation, description = "May be left out"),
+    request_body = documents::SecretRotation,
     responses(
         (status = 200, description = "It has a new secret", body = documents::Webhook, headers(("ETag", description = "Its revision"))),
         Changed,
@@ -259,7 +259,7 @@ fn actions() -> OpenApiRouter<Shared> {
         .routes(routes!(ping))
         .routes(routes!(test))
         .routes(routes!(rotate_secret));
-    scoped(router, Webhooks::READ, Webhooks::WRITE)
+    scoped(body_optional(router), Webhooks::READ, Webhooks::WRITE)
 }
 
 /// All that is done to the configuration, with its description.

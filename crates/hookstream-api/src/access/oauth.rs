@@ -24,6 +24,7 @@ use super::form;
 use super::limits::{Limited, Limits, Rate};
 use super::scope::{Scope, ScopeMap, Scopes, names};
 use super::token::{AccessTokens, Grant, Issued};
+use crate::description::open;
 
 /// Where tokens are got.
 pub const PATH: &str = "/oauth/token";
@@ -105,14 +106,14 @@ struct TokenRequest {
 
 /// An access token.
 #[derive(Serialize, ToSchema)]
-struct AccessToken<'a> {
-    access_token: &'a str,
+struct AccessToken {
+    access_token: String,
     /// `Bearer`
     token_type: &'static str,
     /// Seconds.
     expires_in: u64,
     /// What it is good for, separated by spaces.
-    scope: &'a str,
+    scope: String,
 }
 
 /// Why there is no token (RFC 6749 §5.2).
@@ -129,14 +130,13 @@ pub fn router(endpoint: Arc<TokenEndpoint>) -> OpenApiRouter {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<TokenEndpoint>> {
-    OpenApiRouter::new().routes(routes!(token))
+    open(OpenApiRouter::new().routes(routes!(token)))
 }
 
 /// Get an access token for a registered client
 ///
 /// The client authenticates with `Authorization: Basic`, or with `client_id` and `client_secret` in the form.
 #[utoipa::path(post, path = PATH, tag = "tokens", operation_id = "createToken",
-    security(()),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "A token", body = AccessToken),
@@ -344,10 +344,10 @@ fn basic(header: &HeaderValue) -> Option<Credentials> {
 impl IntoResponse for Granted {
     fn into_response(self) -> Response {
         let body = AccessToken {
-            access_token: self.issued.token.expose(),
+            access_token: self.issued.token.expose().to_owned(),
             token_type: "Bearer",
             expires_in: self.issued.expires_in.as_secs(),
-            scope: &self.scope,
+            scope: self.scope,
         };
         answer(StatusCode::OK, &body)
     }

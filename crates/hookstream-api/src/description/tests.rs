@@ -180,3 +180,16 @@ fn operations() {
     }
     insta::assert_snapshot!(out);
 }
+
+/// The page for people says of each operation what its responses are, those that it refers to as well.
+#[test]
+fn the_page_shows_what_is_referred_to() {
+    let mut description = common("/");
+    description.merge(parts(routes::resources()).1);
+    let axum::response::Html(page) = crate::docs::page(&description);
+    let (_, of_ping) = page.split_once("<code>/api/v1/webhooks/{id}/ping</code>").unwrap();
+    let (of_ping, _) = of_ping.split_once("</details>").unwrap();
+    for part in ["<td>200", "PingReport", "<td>404", "/problems/not-found", "#Problem", "webhooks:write"] {
+        assert!(of_ping.contains(part), "{part} is not in {of_ping}");
+    }
+}
