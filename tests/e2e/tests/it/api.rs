@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 /// An installation on a development broker, called by its operator.
 pub(crate) struct Api {
-    dev: Service,
+    pub(crate) dev: Service,
     pub(crate) admin: Caller,
     pub(crate) receiver: Receiver,
     _dir: tempfile::TempDir,

@@ -76,7 +76,7 @@ fn a_generated_client_manages_webhooks() {
             "updated": ["for the warehouse", 5.0, 2],
             "replaced": [7, "for the warehouse"],
             "tested": [true, 200],
-            "invalid": problem("invalid-request", &["/url", "/eventTypes"]),
+            "invalid": problem("invalid-request", &["/eventTypes", "/url"]),
             "stale": problem("changed", &[]),
             "unverified": [problem("endpoint-not-verified", &[]), 500],
             "conflict": problem("conflict", &[]),
@@ -91,4 +91,14 @@ fn a_generated_client_manages_webhooks() {
         },
     });
     assert_eq!(seen, expected, "{seen:#}");
+
+    // Requests are counted by their routes' templates, and no path is in a label.
+    let id = text(&client["id"]);
+    api.admin.get(&format!("/api/v1/clients/{id}")).expect(200);
+    let metrics = api.dev.metrics();
+    let counted = |label: &str| metrics.sum_with("hookstream_api_requests_total", label);
+    assert_eq!(counted(r#"method="PATCH",route="/api/v1/webhooks/{id}",status="200""#), Some(1.0));
+    assert_eq!(counted(r#"method="PATCH",route="/api/v1/webhooks/{id}",status="412""#), Some(1.0));
+    assert_eq!(counted(r#"method="GET",route="/api/v1/clients/{id}",status="200""#), Some(1.0));
+    assert_eq!(counted(&id), None, "{metrics:?}");
 }
