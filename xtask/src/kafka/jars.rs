@@ -1,7 +1,7 @@
 //! Kafka's jars, fetched once with Maven into a cache.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};

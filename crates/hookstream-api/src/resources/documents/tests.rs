@@ -95,7 +95,7 @@ fn records() -> Vec<Record> {
     let account =
         AccountOf { uid: ACCOUNT, name: "acme".into(), verification: Verification::None, meta: meta() };
     let scopes = || vec!["Orders".to_owned()];
-    let (name, text) = || -> (String, Option<String>) { ("orders".into(), Some("d".into())) }();
+    let (name, text) = ("orders".to_owned(), Some("d".to_owned()));
     vec![
         Record::Account(AccountRecord { account, data_key: sealed() }),
         Record::Source(SourceOf {
