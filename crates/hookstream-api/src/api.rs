@@ -1,6 +1,7 @@
 //! What the handlers share: the configuration, its writer, the way out, and who is asking.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::FromRef;
 use hookstream_config::apply::new_uuid;
@@ -15,6 +16,7 @@ use hookstream_wire::config::WriteId;
 use uuid::Uuid;
 
 use crate::access::{Authenticator, Cursors, Denied, Principal};
+use crate::metrics::ApiMetrics;
 use crate::problem::{FieldError, Kind, Problem};
 
 /// After which a client may ask again while the configuration can't be written.
@@ -32,6 +34,7 @@ pub struct Api {
     pub user_agent: String,
     /// How long a webhook's old secret counts after a rotation.
     pub overlap: std::time::Duration,
+    pub metrics: Arc<ApiMetrics>,
 }
 
 /// What the router is given.
@@ -89,10 +92,14 @@ impl Api {
     ) -> Result<Applied, WriteError> {
         let id = WriteId(Uuid::new_v4());
         let write = Write { id, actor: principal.client.clone(), request, changes };
-        let applied = self.writer.submit(write).await?;
-        // Events that come after the answer are to be judged by what was written (rule 10).
-        self.follower.reached(applied.offset).await;
-        Ok(applied)
+        let began = Instant::now();
+        let result = self.writer.submit(write).await;
+        if let Ok(applied) = &result {
+            // Events that come after the answer are to be judged by what was written (rule 10).
+            self.follower.reached(applied.offset).await;
+        }
+        self.metrics.wrote(began, &result);
+        result
     }
 }
 

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Principal, Scope};
 use crate::api::{Api, Shared};
+use crate::description::{Changed, Created, Patch, Unfit, scoped};
 use crate::problem::{FieldError, Problem};
 use crate::request::{Body, Parameters};
 use crate::resources::documents::Sensitive;
@@ -55,6 +56,8 @@ pub struct NewProfileWebhook {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
 }
+
+type Patched = Patch<NewProfileWebhook>;
 
 /// A page.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -114,9 +117,6 @@ impl Search {
     params(Search),
     responses(
         (status = 200, description = "A page", body = ProfilePage),
-        (status = 400, description = "A parameter is wrong: `errors` names it", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "A scope is missing", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn search(
     State(api): State<Arc<Api>>,
@@ -152,9 +152,7 @@ async fn search(
     request_body = NewProfileWebhook,
     responses(
         (status = 201, description = "Registered", body = ProfileWebhook),
-        (status = 400, description = "Fields are at fault", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The PING failed", body = Problem, content_type = "application/problem+json"),
+        Created, Unfit,
     ))]
 async fn create(
     State(api): State<Arc<Api>>,
@@ -180,13 +178,11 @@ async fn create(
 /// Change a webhook: its URL is pinged first
 #[utoipa::path(patch, path = "/api/v1/configuration/webhook/{uuid}", tag = "profile platform", operation_id = "updateProfileWebhook",
     params(("uuid" = String, Path)),
-    request_body(content = Object, description = "The fields that change"),
+    request_body(content = Patched, content_type = "application/merge-patch+json",
+        description = "The fields that change; `application/json` is read as the same"),
     responses(
         (status = 200, description = "Changed", body = ProfileWebhook),
-        (status = 400, description = "Fields are at fault", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed meanwhile", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The PING failed", body = Problem, content_type = "application/problem+json"),
+        Changed, Unfit,
     ))]
 async fn change(
     State(api): State<Arc<Api>>,
@@ -216,7 +212,7 @@ async fn change(
     params(("uuid" = String, Path)),
     responses(
         (status = 204, description = "Removed"),
-        (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
+        Changed,
     ))]
 async fn remove(
     State(api): State<Arc<Api>>,
@@ -228,7 +224,9 @@ async fn remove(
 }
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(search)).routes(routes!(create)).routes(routes!(change, remove))
+    let router =
+        OpenApiRouter::new().routes(routes!(search)).routes(routes!(create)).routes(routes!(change, remove));
+    scoped(router, Webhooks::READ, Webhooks::WRITE)
 }
 
 /// The webhook's document of a request's, with what is usual here.

@@ -23,7 +23,7 @@ pub(crate) fn page(description: &OpenApi) -> Html<String> {
     );
     for (path, operations) in description["paths"].as_object().into_iter().flatten() {
         for (method, operation) in operations.as_object().into_iter().flatten() {
-            operation_of(&mut out, path, method, operation);
+            operation_of(&mut out, &description, path, method, operation);
         }
     }
     out.push_str("<h2>Schemas</h2>");
@@ -54,7 +54,7 @@ pub(crate) fn page(description: &OpenApi) -> Html<String> {
     Html(out)
 }
 
-fn operation_of(out: &mut String, path: &str, method: &str, operation: &Value) {
+fn operation_of(out: &mut String, description: &Value, path: &str, method: &str, operation: &Value) {
     push(
         out,
         format_args!(
@@ -78,6 +78,9 @@ fn operation_of(out: &mut String, path: &str, method: &str, operation: &Value) {
     if !rows.is_empty() {
         push(out, format_args!("<table><tr><th>parameter<th>in<th>about{rows}</table>"));
     }
+    if let Some(scope) = operation["security"][0].as_object().and_then(|scheme| scheme.values().next()) {
+        push(out, format_args!("<p>Scope: <code>{}</code></p>", text(&scope[0])));
+    }
     if let Some(content) = operation["requestBody"]["content"].as_object() {
         let body: Vec<_> =
             content.iter().map(|(name, of)| format!("{} {}", escaped(name), kind(&of["schema"]))).collect();
@@ -92,6 +95,7 @@ fn operation_of(out: &mut String, path: &str, method: &str, operation: &Value) {
     }
     out.push_str("<table><tr><th>status<th>means<th>body");
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+        let response = resolved(description, response);
         let body = response["content"].as_object().into_iter().flatten().map(|(_, of)| kind(&of["schema"]));
         push(
             out,
@@ -108,6 +112,12 @@ fn operation_of(out: &mut String, path: &str, method: &str, operation: &Value) {
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a string takes everything");
+}
+
+/// What a reference leads to; else the value itself.
+fn resolved<'a>(description: &'a Value, value: &'a Value) -> &'a Value {
+    let pointer = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    pointer.and_then(|pointer| description.pointer(pointer)).unwrap_or(value)
 }
 
 /// A schema's name as a link, or its type.

@@ -16,6 +16,7 @@
 //! topic or partition.
 
 mod body;
+mod description;
 pub mod idempotency;
 mod request;
 pub mod schema;
@@ -27,7 +28,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -41,7 +41,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
-use utoipa::ToSchema;
+use utoipa::{OpenApi as _, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 pub use self::body::BodyLimits;
@@ -49,6 +50,8 @@ use self::body::Reader;
 use self::idempotency::{Claim, Digest, Granted, KeyLimits, Keys};
 use self::request::Asked;
 use self::validation::Schemas;
+use crate::access::Scope;
+use crate::description::{Written, scoped};
 use crate::problem::{FieldError, Kind, Problem};
 
 /// Where the handler is.
@@ -169,9 +172,14 @@ impl<S: EventSink, C: Catalogue> Events<S, C> {
         Self { sink, catalogue, limits, wall, reader, keys, schemas: Schemas::new(limits.validation) }
     }
 
-    /// The route; the layer that authenticates goes around it.
-    pub fn router(self: Arc<Self>) -> Router {
-        Router::new().route(PATH, post(handle::<S, C>)).with_state(self)
+    /// The route, with its description; the layer that authenticates goes around it.
+    pub fn router(self: Arc<Self>) -> OpenApiRouter {
+        Self::routes().with_state(self)
+    }
+
+    pub(crate) fn routes() -> OpenApiRouter<Arc<Self>> {
+        let router = OpenApiRouter::with_openapi(description::Described::openapi());
+        scoped(router.route(PATH, post(handle::<S, C>)), Scope::EventsWrite, Scope::EventsWrite)
     }
 
     async fn accept(&self, request: Request) -> Result<Accepted, Problem> {
@@ -287,6 +295,22 @@ impl<S: EventSink, C: Catalogue> Events<S, C> {
     }
 }
 
+/// Send events: one, or a batch, as a whole or not at all
+///
+/// Plain JSON, or CloudEvents 1.0: structured, in a batch, or in binary mode with `ce-` headers and any content type.
+/// 202 means that all in-sync replicas have them. A batch (`application/cloudevents-batch+json`) is an array of at most
+/// 1,000 CloudEvents; it is not among the bodies below because generated clients tell bodies apart by their classes.
+#[utoipa::path(post, path = PATH, tag = "events", operation_id = "sendEvents",
+    params(
+        ("source" = Option<String>, Query, description = "The source whose mapping and rules apply; none: `http`"),
+        ("Hookstream-Source" = Option<String>, Header, description = "The same, where a query can't be set"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same again writes nothing more"),
+    ),
+    request_body(content(
+        (description::PlainEvent = "application/json"),
+        (description::CloudEvent = "application/cloudevents+json"),
+    )),
+    responses((status = 202, description = "All are written", body = Accepted), Written))]
 async fn handle<S: EventSink, C: Catalogue>(
     State(events): State<Arc<Events<S, C>>>,
     request: Request,

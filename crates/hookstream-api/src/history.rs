@@ -31,8 +31,9 @@ use utoipa_axum::routes;
 
 use crate::access::authenticate::Authenticator;
 use crate::access::cursor::{BadCursor, Cursors, List};
-use crate::access::{Bound, Denied, Principal};
-use crate::problem::{Kind, Problem};
+use crate::access::{Bound, Principal, Scope};
+use crate::description::scoped;
+use crate::problem::Problem;
 
 pub use self::audit::{AuditAction, AuditItem, AuditPage};
 pub use self::index::{Index, IndexSpec, Indexer};
@@ -71,7 +72,7 @@ impl fmt::Debug for Executions {
 }
 
 #[derive(Clone)]
-struct Routes {
+pub(crate) struct Routes {
     executions: Arc<Executions>,
     authenticator: Arc<Authenticator>,
 }
@@ -90,12 +91,18 @@ impl FromRef<Routes> for Arc<Authenticator> {
 
 /// The routes, with their description.
 pub fn router(executions: Arc<Executions>, authenticator: Arc<Authenticator>) -> OpenApiRouter {
-    OpenApiRouter::new()
+    routes().with_state(Routes { executions, authenticator })
+}
+
+pub(crate) fn routes() -> OpenApiRouter<Routes> {
+    let executions = OpenApiRouter::new()
         .routes(routes!(executions::list))
         .routes(routes!(executions::list_of_webhook))
-        .routes(routes!(detail::show))
-        .routes(routes!(audit::list))
-        .with_state(Routes { executions, authenticator })
+        .routes(routes!(detail::show));
+    let audit = OpenApiRouter::new().routes(routes!(audit::list));
+    // With a token that is bound to no account it is `admin`.
+    let audit = scoped(audit, Scope::WebhooksRead, Scope::WebhooksRead);
+    scoped(executions, Scope::HistoryRead, Scope::HistoryRead).merge(audit)
 }
 
 impl Executions {
@@ -134,15 +141,6 @@ fn list_name(list: &str, principal: &Principal, filters: &str) -> String {
         Bound::App { app, .. } => format!("{list} of {app}?{filters}"),
         Bound::Everything | Bound::Account(_) => format!("{list}?{filters}"),
     }
-}
-
-fn denied(denied: Denied) -> Problem {
-    let kind = match denied {
-        Denied::Scope(_) => Kind::Forbidden,
-        Denied::NotFound => Kind::NotFound,
-        Denied::AccountNeeded => Kind::Invalid,
-    };
-    Problem::new(kind, denied.to_string())
 }
 
 fn failed(error: HistoryError) -> Problem {

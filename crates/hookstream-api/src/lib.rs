@@ -9,9 +9,11 @@ pub mod api;
 mod bridges;
 pub mod commands;
 mod configuration;
+mod description;
 mod docs;
 pub mod events;
 pub mod history;
+pub mod metrics;
 pub mod problem;
 mod request;
 pub mod resources;
@@ -41,6 +43,7 @@ use hookstream_settings::{ApiSettings, HistoryPlace, IssuerSettings, Settings};
 use hookstream_types::Secret;
 use tokio::net::TcpListener;
 use tracing::info;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::authenticate::{AdminToken, Authenticator};
 use crate::access::jwks::{Fetch, Jwks};
@@ -53,6 +56,7 @@ use crate::api::{Api, Shared};
 use crate::bridges::{Configured, Keys, Sink};
 use crate::events::{EventLimits, Events};
 use crate::history::{Executions, Index, IndexSpec, Indexer};
+use crate::metrics::ApiMetrics;
 use crate::problem::{Kind, Problem};
 
 /// Purposes that keys are derived for.
@@ -95,7 +99,11 @@ pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
     let commands = commands::start(&ctx, &base, &writer)?;
     let metrics = history::HistoryMetrics::register(&ctx.registry)?;
     let indexer = Indexer::start(index_spec(&ctx.settings, &base)?, ctx.clock, &ctx.health, metrics)?;
-    let router = router(&ctx, &base, writer, indexer.index())?.merge(beside);
+    let metrics = Arc::new(ApiMetrics::register(&ctx.registry)?);
+    metrics.touch();
+    let router = router(&ctx, &base, writer, indexer.index(), Arc::clone(&metrics))?
+        .merge(beside)
+        .layer(middleware::from_fn_with_state(metrics, metrics::counted));
     health.ready();
     info!(address = %listener.local_addr()?, "serving the API");
     let limits = server::Limits { grace: ctx.settings.shutdown.grace, ..server::Limits::default() };
@@ -123,7 +131,13 @@ fn index_spec(settings: &Settings, base: &Base) -> Result<IndexSpec, ServiceErro
     Ok(IndexSpec { backend, kafka: base.kafka.clone(), attempts, audit, retention })
 }
 
-fn router(ctx: &Ctx, base: &Base, writer: ConfigWriter, index: Index) -> Result<Router, ServiceError> {
+fn router(
+    ctx: &Ctx,
+    base: &Base,
+    writer: ConfigWriter,
+    index: Index,
+    metrics: Arc<ApiMetrics>,
+) -> Result<Router, ServiceError> {
     let settings = &ctx.settings;
     let Base { kafka, topics, keyring, follower, partitions } = base;
     let clock = ctx.clock;
@@ -160,6 +174,7 @@ fn router(ctx: &Ctx, base: &Base, writer: ConfigWriter, index: Index) -> Result<
         clock,
         user_agent: settings.sender.user_agent().to_owned(),
         overlap: api_settings.secret_overlap,
+        metrics: Arc::clone(&metrics),
     });
     let token_endpoint =
         TokenEndpoint::new(Arc::new(configured.clone()), tokens, scopes, Arc::clone(&now), random);
@@ -180,10 +195,6 @@ fn router(ctx: &Ctx, base: &Base, writer: ConfigWriter, index: Index) -> Result<
     );
     let history = history::router(Arc::new(executions), Arc::clone(&api.authenticator));
     let authenticator = Arc::clone(&api.authenticator);
-    let resources = routes::resources().with_state(Shared(api));
-    let (resources, description) = resources.merge(history).split_for_parts();
-    let page = docs::page(&description);
-    let description = Arc::new(serde_json::to_value(&description)?);
     let per_second = NonZeroU32::new(api_settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
     let guard = Arc::new(Guard {
         authenticator,
@@ -192,12 +203,21 @@ fn router(ctx: &Ctx, base: &Base, writer: ConfigWriter, index: Index) -> Result<
             RATES,
         ),
         clock: now,
+        metrics,
     });
-    Ok(Router::new()
-        .merge(resources)
+    let with_token = routes::resources()
+        .with_state(Shared(api))
+        .merge(history)
         .merge(events)
-        .layer(middleware::from_fn_with_state(guard, guarded))
+        .layer(middleware::from_fn_with_state(guard, guarded));
+    let (routes, description) = OpenApiRouter::with_openapi(description::common(&api_settings.url))
+        .merge(with_token)
         .merge(oauth::router(Arc::new(token_endpoint)))
+        .split_for_parts();
+    let page = docs::page(&description);
+    let description = Arc::new(serde_json::to_value(&description)?);
+    // These two are not in the description: they are it.
+    Ok(routes
         .route("/api/v1/openapi.json", get(move || async move { Json((*description).clone()) }))
         .route("/api/v1/docs", get(move || async move { page }))
         .fallback(|| async {
@@ -243,6 +263,7 @@ struct Guard {
     authenticator: Arc<Authenticator>,
     rates: Limits<String>,
     clock: Clock,
+    metrics: Arc<ApiMetrics>,
 }
 
 /// Authenticates once, for all that follows; who can't be is turned away by the handler, if that asks.
@@ -250,6 +271,7 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
     let now = (guard.clock)();
     if let Ok(principal) = guard.authenticator.authenticate(request.headers(), now.wall).await {
         if let Err(limited) = guard.rates.take(&principal.client, now.mono) {
+            guard.metrics.rate_limited_total.inc();
             return limited.into_response();
         }
         request.extensions_mut().insert(principal);

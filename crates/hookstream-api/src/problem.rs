@@ -105,7 +105,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
     /// Seconds to wait before the same request is sent again; also `Retry-After`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "retryAfter", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>)]
     pub retry_after: Option<NonZeroU32>,
     /// What came of the ping.
@@ -261,7 +261,7 @@ mod tests {
         let json = r#"{"type":"/problems/invalid-request","title":"The request is not valid","status":400,"#
             .to_owned()
             + r#""detail":"/id: is empty (and 1 more)","errors":[{"field":"/id","detail":"is empty"},"#
-            + r#"{"field":"","detail":"is late"}],"retry_after":2}"#;
+            + r#"{"field":"","detail":"is late"}],"retryAfter":2}"#;
         assert_eq!(serde_json::to_string(&problem).unwrap(), json);
         assert_eq!(serde_json::from_str::<Problem>(&json).unwrap(), problem);
 

@@ -1,5 +1,7 @@
 //! What the handlers read of a request besides its path: a JSON body, preconditions, idempotency keys, pages.
 
+use std::borrow::Cow;
+
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, IF_MATCH};
@@ -9,7 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use crate::access::Principal;
@@ -200,7 +204,7 @@ impl ListParameters {
 }
 
 /// A page of a list.
-#[derive(Clone, Debug, serde::Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, serde::Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
     pub results: Vec<T>,
@@ -209,4 +213,32 @@ pub struct Page<T> {
     /// For the next page, as `cursor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let next = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("For the next page, as `cursor`."));
+        let more = ObjectBuilder::new().schema_type(Type::Boolean).description(Some("There are more."));
+        let page = ObjectBuilder::new()
+            .description(Some("A page of a list."))
+            .property("results", ArrayBuilder::new().items(Ref::from_schema_name(T::name())))
+            .required("results")
+            .property("moreResults", more)
+            .required("moreResults")
+            .property("next", next);
+        RefOr::T(page.into())
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into(), T::schema()));
+        T::schemas(schemas);
+    }
 }

@@ -6,36 +6,32 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::Principal;
+use crate::access::{Principal, Scope};
 use crate::api::{Api, Shared};
+use crate::description::{Changed, Created, Missing, Nothing, Patch, Unfit, body_optional, scoped};
 use crate::problem::{PingReport, Problem};
 use crate::request::{Body, ListParameters, Page, Parameters};
-use crate::resources::webhooks::Action;
-use crate::resources::{self, documents, merged};
+use crate::resources::webhooks::{Action, Webhooks};
+use crate::resources::{self, Kinds as _, documents, kinds, merged};
 
 type ApiState = State<Arc<Api>>;
 
 macro_rules! resource {
-    ($module:ident, $kind:ty, $document:ident, $all:literal, $one:literal, $tag:literal) => {
+    ($module:ident: $kind:ty, $document:ident, $unfit:ident, $all:literal, $one:literal, $tag:literal, $about:literal) => {
         mod $module {
             use super::*;
             use documents::$document;
 
-            #[doc = concat!("List ", $tag)]
+            type Listed = Page<$document>;
+            type Patched = Patch<$document>;
+
             #[utoipa::path(get, path = $all, tag = $tag, operation_id = concat!("list", stringify!($document), "s"),
+                summary = concat!("List ", $tag),
                 params(ListParameters),
-                responses(
-                    (status = 200, description = "A page", body = inline(Page<$document>)),
-                    (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-                    (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-                    (status = 403, description = "A scope is missing", body = Problem, content_type = "application/problem+json"),
-                    (status = 404, description = "The account is not yours", body = Problem, content_type = "application/problem+json"),
-                    (status = 429, description = "Too many requests", body = Problem, content_type = "application/problem+json"),
-                ))]
+                responses((status = 200, description = "A page", body = Listed), Missing))]
             pub(super) async fn list(
                 State(api): ApiState,
                 principal: Principal,
@@ -44,23 +40,17 @@ macro_rules! resource {
                 resources::list::<$kind>(&api, &principal, &parameters).await.map(axum::Json)
             }
 
-            #[doc = concat!("Create one of ", $tag)]
             #[utoipa::path(post, path = $all, tag = $tag, operation_id = concat!("create", stringify!($document)),
+                summary = concat!("Create ", $about),
                 request_body = $document,
                 params(("Idempotency-Key" = Option<String>, Header, description = "The same again creates nothing more")),
                 responses(
-                    (status = 201, description = "Created", body = $document,
-                        headers(("ETag", description = "Its revision"), ("Location", description = "Where it is"))),
-                    (status = 400, description = "Fields are at fault: `errors` names each", body = Problem, content_type = "application/problem+json"),
-                    (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-                    (status = 403, description = "A scope is missing", body = Problem, content_type = "application/problem+json"),
-                    (status = 404, description = "The account is not yours", body = Problem, content_type = "application/problem+json"),
-                    (status = 409, description = "The name is taken, or the key was used for another request", body = Problem, content_type = "application/problem+json"),
-                    (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-                    (status = 415, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-                    (status = 422, description = "The endpoint was not verified, or scopes are missing", body = Problem, content_type = "application/problem+json"),
-                    (status = 503, description = "Nothing was written: try again", body = Problem, content_type = "application/problem+json"),
-                    (status = 504, description = "It may have been written: repeat with the same key", body = Problem, content_type = "application/problem+json"),
+                    (status = 201, description = "Created", body = $document, headers(
+                        ("ETag", description = "Its revision"),
+                        ("Location", description = "Where it is"),
+                        ("Idempotency-Replayed", description = "`true`: an earlier request with the key created it"),
+                    )),
+                    Created, $unfit,
                 ))]
             pub(super) async fn create(
                 State(api): ApiState,
@@ -71,14 +61,12 @@ macro_rules! resource {
                 resources::create::<$kind>(&api, &principal, &headers, body).await
             }
 
-            #[doc = concat!("Show one of ", $tag)]
             #[utoipa::path(get, path = $one, tag = $tag, operation_id = concat!("get", stringify!($document)),
+                summary = concat!("Show ", $about),
                 params(("id" = String, Path)),
                 responses(
                     (status = 200, description = "Here it is", body = $document, headers(("ETag", description = "Its revision"))),
-                    (status = 401, description = "No valid token", body = Problem, content_type = "application/problem+json"),
-                    (status = 403, description = "A scope is missing", body = Problem, content_type = "application/problem+json"),
-                    (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
+                    Missing,
                 ))]
             pub(super) async fn get(
                 State(api): ApiState,
@@ -88,17 +76,13 @@ macro_rules! resource {
                 resources::get::<$kind>(&api, &principal, &id)
             }
 
-            #[doc = concat!("Replace one of ", $tag)]
             #[utoipa::path(put, path = $one, tag = $tag, operation_id = concat!("replace", stringify!($document)),
+                summary = concat!("Replace ", $about),
                 params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that is expected")),
                 request_body = $document,
                 responses(
                     (status = 200, description = "Replaced", body = $document, headers(("ETag", description = "Its revision"))),
-                    (status = 400, description = "Fields are at fault", body = Problem, content_type = "application/problem+json"),
-                    (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-                    (status = 409, description = "It conflicts with what is there", body = Problem, content_type = "application/problem+json"),
-                    (status = 412, description = "It was changed meanwhile", body = Problem, content_type = "application/problem+json"),
-                    (status = 422, description = "The endpoint was not verified, or scopes are missing", body = Problem, content_type = "application/problem+json"),
+                    Changed, $unfit,
                 ))]
             pub(super) async fn replace(
                 State(api): ApiState,
@@ -112,17 +96,14 @@ macro_rules! resource {
                 Ok(updated.answer(StatusCode::OK))
             }
 
-            #[doc = concat!("Change one of ", $tag, " (JSON merge patch, RFC 7396)")]
             #[utoipa::path(patch, path = $one, tag = $tag, operation_id = concat!("update", stringify!($document)),
+                summary = concat!("Change ", $about),
                 params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that is expected")),
-                request_body(content = Object, description = "The fields that change; null removes one"),
+                request_body(content = Patched, content_type = "application/merge-patch+json",
+                    description = "JSON merge patch (RFC 7396): the fields that change; null removes one. `application/json` is read as the same"),
                 responses(
                     (status = 200, description = "Changed", body = $document, headers(("ETag", description = "Its revision"))),
-                    (status = 400, description = "Fields are at fault", body = Problem, content_type = "application/problem+json"),
-                    (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-                    (status = 409, description = "It conflicts with what is there", body = Problem, content_type = "application/problem+json"),
-                    (status = 412, description = "It was changed meanwhile", body = Problem, content_type = "application/problem+json"),
-                    (status = 422, description = "The endpoint was not verified, or scopes are missing", body = Problem, content_type = "application/problem+json"),
+                    Changed, $unfit,
                 ))]
             pub(super) async fn change(
                 State(api): ApiState,
@@ -136,15 +117,10 @@ macro_rules! resource {
                 Ok(updated.answer(StatusCode::OK))
             }
 
-            #[doc = concat!("Delete one of ", $tag)]
             #[utoipa::path(delete, path = $one, tag = $tag, operation_id = concat!("delete", stringify!($document)),
+                summary = concat!("Delete ", $about),
                 params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that is expected")),
-                responses(
-                    (status = 204, description = "Deleted"),
-                    (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-                    (status = 409, description = "It is in use", body = Problem, content_type = "application/problem+json"),
-                    (status = 412, description = "It was changed meanwhile", body = Problem, content_type = "application/problem+json"),
-                ))]
+                responses((status = 204, description = "Deleted"), Changed))]
             pub(super) async fn delete(
                 State(api): ApiState,
                 principal: Principal,
@@ -155,68 +131,39 @@ macro_rules! resource {
             }
 
             pub(super) fn router() -> OpenApiRouter<Shared> {
-                OpenApiRouter::new()
+                let router = OpenApiRouter::new()
                     .routes(routes!(list, create))
-                    .routes(routes!(get, replace, change, delete))
+                    .routes(routes!(get, replace, change, delete));
+                let write = if <$kind>::OPERATORS { Scope::Admin } else { <$kind>::WRITE };
+                scoped(router, <$kind>::READ, write)
             }
         }
     };
 }
 
-resource!(
-    accounts,
-    resources::kinds::Accounts,
-    Account,
-    "/api/v1/accounts",
-    "/api/v1/accounts/{id}",
-    "accounts"
-);
-resource!(sources, resources::kinds::Sources, Source, "/api/v1/sources", "/api/v1/sources/{id}", "sources");
-resource!(
-    event_types,
-    resources::kinds::EventTypes,
-    EventType,
-    "/api/v1/event-types",
-    "/api/v1/event-types/{id}",
-    "event types"
-);
-resource!(apps, resources::kinds::Apps, App, "/api/v1/apps", "/api/v1/apps/{id}", "apps");
-resource!(
-    authorizations,
-    resources::kinds::Authorizations,
-    Authorization,
-    "/api/v1/authorizations",
-    "/api/v1/authorizations/{id}",
-    "authorizations"
-);
-resource!(
-    clients,
-    resources::kinds::Clients,
-    ApiClient,
-    "/api/v1/clients",
-    "/api/v1/clients/{id}",
-    "clients"
-);
-resource!(
-    webhooks,
-    resources::webhooks::Webhooks,
-    Webhook,
-    "/api/v1/webhooks",
-    "/api/v1/webhooks/{id}",
-    "webhooks"
-);
+resource!(accounts: kinds::Accounts, Account, Nothing,
+    "/api/v1/accounts", "/api/v1/accounts/{id}", "accounts", "an account");
+resource!(sources: kinds::Sources, Source, Nothing,
+    "/api/v1/sources", "/api/v1/sources/{id}", "sources", "a source");
+resource!(event_types: kinds::EventTypes, EventType, Nothing,
+    "/api/v1/event-types", "/api/v1/event-types/{id}", "event types", "an event type");
+resource!(apps: kinds::Apps, App, Nothing,
+    "/api/v1/apps", "/api/v1/apps/{id}", "apps", "an app");
+resource!(authorizations: kinds::Authorizations, Authorization, Nothing,
+    "/api/v1/authorizations", "/api/v1/authorizations/{id}", "authorizations", "an authorization");
+resource!(clients: kinds::Clients, ApiClient, Nothing,
+    "/api/v1/clients", "/api/v1/clients/{id}", "clients", "a client");
+resource!(webhooks: Webhooks, Webhook, Unfit,
+    "/api/v1/webhooks", "/api/v1/webhooks/{id}", "webhooks", "a webhook");
 
 macro_rules! action {
     ($name:ident, $action:ident, $path:literal, $about:literal) => {
-        #[doc = $about]
         #[utoipa::path(post, path = $path, tag = "webhooks", operation_id = concat!(stringify!($name), "Webhook"),
+            summary = $about,
             params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that is expected")),
             responses(
                 (status = 200, description = "Done, or so already", body = documents::Webhook, headers(("ETag", description = "Its revision"))),
-                (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-                (status = 409, description = "Not from its state", body = Problem, content_type = "application/problem+json"),
-                (status = 412, description = "It was changed meanwhile", body = Problem, content_type = "application/problem+json"),
-                (status = 422, description = "The endpoint was not verified, or scopes are missing", body = Problem, content_type = "application/problem+json"),
+                Changed, Unfit,
             ))]
         async fn $name(
             State(api): ApiState,
@@ -251,11 +198,10 @@ action!(
         ("id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "The same again copies nothing more")
     ),
-    request_body(content = Option<Object>, description = "`name` of the copy"),
+    request_body = documents::WebhookCopy,
     responses(
-        (status = 201, description = "The copy", body = documents::Webhook),
-        (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "The copy", body = documents::Webhook, headers(("ETag", description = "Its revision"))),
+        Created,
     ))]
 async fn duplicate(
     State(api): ApiState,
@@ -271,11 +217,7 @@ async fn duplicate(
 /// Ping a webhook's endpoint
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/ping", tag = "webhooks", operation_id = "pingWebhook",
     params(("id" = String, Path)),
-    responses(
-        (status = 200, description = "What came of it, good or bad", body = PingReport),
-        (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "No request can be made", body = Problem, content_type = "application/problem+json"),
-    ))]
+    responses((status = 200, description = "What came of it, good or bad", body = PingReport), Missing, Unfit))]
 async fn ping(
     State(api): ApiState,
     principal: Principal,
@@ -287,12 +229,8 @@ async fn ping(
 /// Send a sample event to a webhook's endpoint
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks", operation_id = "testWebhook",
     params(("id" = String, Path)),
-    request_body(content = Option<Object>, description = "`eventType` and `data`; else the sample of its event type"),
-    responses(
-        (status = 200, description = "What came of it, good or bad", body = PingReport),
-        (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "No request can be made", body = Problem, content_type = "application/problem+json"),
-    ))]
+    request_body = documents::TestEvent,
+    responses((status = 200, description = "What came of it, good or bad", body = PingReport), Missing, Unfit))]
 async fn test(
     State(api): ApiState,
     principal: Principal,
@@ -305,12 +243,10 @@ async fn test(
 /// Give a webhook a new secret; the old one counts for a while (`overlap`, 24 h)
 #[utoipa::path(post, path = "/api/v1/webhooks/{id}/rotate-secret", tag = "webhooks", operation_id = "rotateWebhookSecret",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that is expected")),
-    request_body(content = Option<Object>, description = "`secret` (else one is made, and shown once) and `overlap`"),
+    request_body = documents::SecretRotation,
     responses(
-        (status = 200, description = "It has a new secret", body = documents::Webhook),
-        (status = 400, description = "Fields are at fault", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed meanwhile", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "It has a new secret", body = documents::Webhook, headers(("ETag", description = "Its revision"))),
+        Changed,
     ))]
 async fn rotate_secret(
     State(api): ApiState,
@@ -323,25 +259,8 @@ async fn rotate_secret(
     Ok(shown.answer(resources::webhooks::DONE))
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "hookstream",
-    description = "Webhooks from Kafka: who gets which events, and what became of them. Errors are problem details \
-                   (RFC 9457); each `type` has one status. Send `Authorization: Bearer`, with a token of \
-                   `/oauth/token`."
-))]
-struct Description;
-
-/// All resources, with their description.
-pub(crate) fn resources() -> OpenApiRouter<Shared> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .merge(accounts::router())
-        .merge(sources::router())
-        .merge(event_types::router())
-        .merge(apps::router())
-        .merge(authorizations::router())
-        .merge(clients::router())
-        .merge(webhooks::router())
+fn actions() -> OpenApiRouter<Shared> {
+    let router = OpenApiRouter::new()
         .routes(routes!(publish))
         .routes(routes!(unpublish))
         .routes(routes!(pause))
@@ -349,7 +268,21 @@ pub(crate) fn resources() -> OpenApiRouter<Shared> {
         .routes(routes!(duplicate))
         .routes(routes!(ping))
         .routes(routes!(test))
-        .routes(routes!(rotate_secret))
+        .routes(routes!(rotate_secret));
+    scoped(body_optional(router), Webhooks::READ, Webhooks::WRITE)
+}
+
+/// All that is done to the configuration, with its description.
+pub(crate) fn resources() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .merge(accounts::router())
+        .merge(sources::router())
+        .merge(event_types::router())
+        .merge(apps::router())
+        .merge(authorizations::router())
+        .merge(clients::router())
+        .merge(webhooks::router())
+        .merge(actions())
         .merge(crate::configuration::router())
         .merge(crate::transfer::router())
 }

@@ -182,7 +182,7 @@ impl Server {
             }
             next.run(request).await
         };
-        let router = Arc::new(events).router().layer(middleware::from_fn(authenticate));
+        let router = Arc::new(events).router().layer(middleware::from_fn(authenticate)).into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Bound, Denied, Principal, Scope};
 use crate::api::{Api, Shared, document_problem, write_problem};
+use crate::description::{Applied, scoped};
 use crate::problem::{FieldError, Kind, Problem};
 use crate::request::Parameters;
 use crate::resources::{Kinds as _, Planned, webhooks::Webhooks};
@@ -88,7 +89,6 @@ fn operator(principal: &Principal) -> Result<(), Denied> {
 #[utoipa::path(get, path = "/api/v1/export", tag = "configuration", operation_id = "exportConfiguration",
     responses(
         (status = 200, description = "The document", body = Object),
-        (status = 403, description = "Only operators may", body = Problem, content_type = "application/problem+json"),
     ))]
 async fn export(State(api): State<Arc<Api>>, principal: Principal) -> Result<axum::Json<Value>, Problem> {
     operator(&principal)?;
@@ -101,11 +101,7 @@ async fn export(State(api): State<Arc<Api>>, principal: Principal) -> Result<axu
     params(How),
     request_body(content = Object, description = "As `/api/v1/export` gives it; secrets that are not in it stay"),
     responses(
-        (status = 200, description = "What was done, or is to be", body = Outcome),
-        (status = 400, description = "The document is at fault: `errors` names each place", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Only operators may", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "Something was changed meanwhile", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Endpoints were not verified", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "What was done, or is to be", body = Outcome), Applied,
     ))]
 async fn apply(
     State(api): State<Arc<Api>>,
@@ -194,5 +190,5 @@ fn outcome(item: &Item) -> ResourceOutcome {
 }
 
 pub(crate) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(export)).routes(routes!(apply))
+    scoped(OpenApiRouter::new().routes(routes!(export)).routes(routes!(apply)), Scope::Admin, Scope::Admin)
 }

@@ -1,10 +1,12 @@
 //! Kafka's jars, fetched once with Maven into a cache.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+
+use crate::cache;
 
 /// The Kafka that everything is tested with.
 pub const VERSION: &str = "4.2.0";
@@ -15,7 +17,7 @@ const JAVA: u32 = 17;
 
 /// The directory with the jars; they are fetched if they are not there.
 pub(super) fn jars() -> anyhow::Result<PathBuf> {
-    let cache = cache_dir()?;
+    let cache = cache::dir()?;
     let dir = cache.join(format!("kafka-{VERSION}"));
     if dir.is_dir() {
         return Ok(dir);
@@ -72,18 +74,6 @@ fn major(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("version \"")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit())?;
     rest[..digits].parse().ok()
-}
-
-/// `$HOOKSTREAM_CACHE`, else the user's cache directory.
-pub(super) fn cache_dir() -> anyhow::Result<PathBuf> {
-    if let Some(dir) = std::env::var_os("HOOKSTREAM_CACHE") {
-        return Ok(PathBuf::from(dir));
-    }
-    if let Some(dir) = std::env::var_os("XDG_CACHE_HOME") {
-        return Ok(Path::new(&dir).join("hookstream"));
-    }
-    let home = std::env::var_os("HOME").context("neither `HOOKSTREAM_CACHE` nor `HOME` is set")?;
-    Ok(Path::new(&home).join(".cache/hookstream"))
 }
 
 fn pom_xml() -> String {

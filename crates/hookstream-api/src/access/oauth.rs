@@ -6,24 +6,28 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hookstream_types::{Now, SecretString};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::client::{ClientRecord, Clients, verified};
 use super::form;
 use super::limits::{Limited, Limits, Rate};
 use super::scope::{Scope, ScopeMap, Scopes, names};
 use super::token::{AccessTokens, Grant, Issued};
+use crate::description::open;
 
+/// Where tokens are got.
+pub const PATH: &str = "/oauth/token";
 /// The longest request: a client's id, its secret and some scopes.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 /// The longest id of a client.
@@ -85,11 +89,63 @@ struct Credentials {
     secret: SecretString,
 }
 
-/// `POST /oauth/token`.
-pub fn router(endpoint: Arc<TokenEndpoint>) -> Router {
-    Router::new().route("/oauth/token", post(token)).with_state(endpoint)
+/// A request for a token, for the description: what is read of it is decided by [`Form`].
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is described, and read otherwise")]
+struct TokenRequest {
+    /// `client_credentials`
+    #[schema(example = "client_credentials")]
+    grant_type: String,
+    /// The client's id, unless it stands in `Authorization: Basic`.
+    client_id: Option<String>,
+    /// The client's secret, unless it stands in `Authorization: Basic`.
+    client_secret: Option<String>,
+    /// Scopes, separated by spaces; none: all that the client has.
+    scope: Option<String>,
 }
 
+/// An access token.
+#[derive(Serialize, ToSchema)]
+struct AccessToken {
+    access_token: String,
+    /// `Bearer`
+    token_type: &'static str,
+    /// Seconds.
+    expires_in: u64,
+    /// What it is good for, separated by spaces.
+    scope: String,
+}
+
+/// Why there is no token (RFC 6749 §5.2).
+#[derive(Serialize, ToSchema)]
+struct TokenError {
+    /// `invalid_request`, `invalid_client`, `unsupported_grant_type`, `invalid_scope` or `temporarily_unavailable`
+    error: &'static str,
+    error_description: String,
+}
+
+/// The route, with its description.
+pub fn router(endpoint: Arc<TokenEndpoint>) -> OpenApiRouter {
+    routes().with_state(endpoint)
+}
+
+pub(crate) fn routes() -> OpenApiRouter<Arc<TokenEndpoint>> {
+    open(OpenApiRouter::new().routes(routes!(token)))
+}
+
+/// Get an access token for a registered client
+///
+/// The client authenticates with `Authorization: Basic`, or with `client_id` and `client_secret` in the form.
+#[utoipa::path(post, path = PATH, tag = "tokens", operation_id = "createToken",
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "A token", body = AccessToken),
+        (status = 400, description = "The request, its grant type or its scope is at fault", body = TokenError),
+        (status = 401, description = "There is no such client, or its secret is wrong", body = TokenError,
+            headers(("WWW-Authenticate", description = "How clients authenticate"))),
+        (status = 429, description = "Too many failed attempts of this client", body = TokenError,
+            headers(("Retry-After", description = "Seconds to wait"))),
+    ))]
 async fn token(State(endpoint): State<Arc<TokenEndpoint>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>().copied();
@@ -287,12 +343,12 @@ fn basic(header: &HeaderValue) -> Option<Credentials> {
 
 impl IntoResponse for Granted {
     fn into_response(self) -> Response {
-        let body = json!({
-            "access_token": self.issued.token.expose(),
-            "token_type": "Bearer",
-            "expires_in": self.issued.expires_in.as_secs(),
-            "scope": self.scope,
-        });
+        let body = AccessToken {
+            access_token: self.issued.token.expose().to_owned(),
+            token_type: "Bearer",
+            expires_in: self.issued.expires_in.as_secs(),
+            scope: self.scope,
+        };
         answer(StatusCode::OK, &body)
     }
 }
@@ -323,9 +379,8 @@ impl OauthError {
 
 impl IntoResponse for OauthError {
     fn into_response(self) -> Response {
-        let description = self.to_string().replace('`', "'");
-        let mut response =
-            answer(self.status(), &json!({ "error": self.code(), "error_description": description }));
+        let error_description = self.to_string().replace('`', "'");
+        let mut response = answer(self.status(), &TokenError { error: self.code(), error_description });
         match self {
             Self::InvalidClient => {
                 let challenge = HeaderValue::from_static("Basic realm=\"hookstream\", charset=\"UTF-8\"");
@@ -340,8 +395,8 @@ impl IntoResponse for OauthError {
     }
 }
 
-fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
+fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+    let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

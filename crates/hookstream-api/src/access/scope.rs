@@ -66,6 +66,20 @@ impl Scope {
         }
     }
 
+    /// What it allows, for people.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::WebhooksRead => "Look at webhooks, authorizations, apps, event types, sources",
+            Self::WebhooksWrite => "Change webhooks and authorizations",
+            Self::EventsWrite => "Send events",
+            Self::HistoryRead => "Look at executions",
+            Self::Admin => {
+                "All of it; with no account bound, also accounts, sources, event types, apps, clients"
+            }
+        }
+    }
+
     fn bit(self) -> u8 {
         1 << self as u8
     }

@@ -13,9 +13,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::params::{Params, written};
-use super::{Executions, denied, failed, list_name};
+use super::{Executions, failed, list_name};
 use crate::access::cursor::{BadCursor, List, MAX_CURSOR_BYTES};
 use crate::access::{Bound, Denied, Principal, Scope};
+use crate::description::Missing;
 use crate::problem::Problem;
 
 /// A page of changes, the newest first.
@@ -71,7 +72,8 @@ const MAX_NAME: usize = 300;
 #[utoipa::path(
     get,
     path = "/api/v1/audit",
-    tag = "History",
+    operation_id = "listAuditItems",
+    tag = "history",
     params(
         ("account" = Option<uuid::Uuid>, Query, description = "Of this account's resources"),
         ("actor" = Option<String>, Query, description = "Who changed it"),
@@ -84,11 +86,7 @@ const MAX_NAME: usize = 300;
     ),
     responses(
         (status = 200, description = "A page", body = AuditPage),
-        (status = 400, description = "Parameters are not valid; `errors` names each", body = Problem),
-        (status = 401, description = "There is no token, or none that counts", body = Problem),
-        (status = 403, description = "The token has no `admin`, nor `webhooks:read` for an account", body = Problem),
-        (status = 404, description = "The account is not there, or not the token's", body = Problem),
-        (status = 503, description = "The history can't be read now", body = Problem),
+        Missing,
     )
 )]
 pub(super) async fn list(
@@ -99,10 +97,10 @@ pub(super) async fn list(
     let scope = match principal.bound {
         Bound::Account(_) => Scope::WebhooksRead,
         // An app has webhooks, and no part in the changes of its account.
-        Bound::App { .. } => return Err(denied(Denied::NotFound)),
+        Bound::App { .. } => return Err(Denied::NotFound.into()),
         Bound::Everything => Scope::Admin,
     };
-    principal.require(scope).map_err(denied)?;
+    principal.require(scope)?;
     let mut params = Params::read(query.as_deref());
     let named = params.id::<AccountUid>("account");
     let actor = params.text("actor", MAX_NAME);
@@ -119,7 +117,7 @@ pub(super) async fn list(
     let account = match principal.account(named) {
         Ok(account) => Some(account),
         Err(Denied::AccountNeeded) => None,
-        Err(refused) => return Err(denied(refused)),
+        Err(refused) => return Err(refused.into()),
     };
     let list = List { name: &name, account };
     let before = cursor.map(|cursor| {

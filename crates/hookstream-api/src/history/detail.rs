@@ -10,8 +10,9 @@ use hookstream_wire::attempt::{Attempt, decode_attempt};
 use tokio::time::{Instant, timeout_at};
 
 use super::view::{AttemptItem, ExecutionDetail, Recorded};
-use super::{DEADLINE, Executions, denied, failed};
+use super::{DEADLINE, Executions, failed};
 use crate::access::{Denied, Principal, Scope};
+use crate::description::Missing;
 use crate::problem::Problem;
 
 /// Shows an execution with its attempts: what was sent, what came back, and how long it took
@@ -20,14 +21,12 @@ use crate::problem::Problem;
 #[utoipa::path(
     get,
     path = "/api/v1/executions/{deliveryId}",
-    tag = "History",
+    operation_id = "getExecution",
+    tag = "history",
     params(("deliveryId" = uuid::Uuid, Path, description = "The `webhook-id` of its requests")),
     responses(
         (status = 200, description = "The execution", body = ExecutionDetail),
-        (status = 401, description = "There is no token, or none that counts", body = Problem),
-        (status = 403, description = "The token has no `history:read`", body = Problem),
-        (status = 404, description = "It is not there, or not the token's", body = Problem),
-        (status = 503, description = "The history can't be read now", body = Problem),
+        Missing,
     )
 )]
 pub(super) async fn show(
@@ -35,8 +34,8 @@ pub(super) async fn show(
     principal: Principal,
     Path(id): Path<String>,
 ) -> Result<Json<ExecutionDetail>, Problem> {
-    principal.require(Scope::HistoryRead).map_err(denied)?;
-    let not_found = || denied(Denied::NotFound);
+    principal.require(Scope::HistoryRead)?;
+    let not_found = || Problem::from(Denied::NotFound);
     let delivery: DeliveryId = id.parse().map_err(|_| not_found())?;
     let found = executions.history()?.execution(principal.bound.account(), delivery).await.map_err(failed)?;
     let (execution, rows) = found.ok_or_else(not_found)?;

@@ -10,9 +10,10 @@ use hookstream_types::{AccountUid, WebhookId};
 
 use super::params::Params;
 use super::view::ExecutionPage;
-use super::{Executions, denied, failed, list_name};
+use super::{Executions, failed, list_name};
 use crate::access::cursor::List;
 use crate::access::{Bound, Denied, Principal, Scope};
+use crate::description::Missing;
 use crate::problem::{FieldError, Problem};
 
 /// Pages of an account that are looked at for one of an app.
@@ -26,7 +27,8 @@ const MAX_TYPE: usize = 256;
 #[utoipa::path(
     get,
     path = "/api/v1/executions",
-    tag = "History",
+    operation_id = "listExecutions",
+    tag = "history",
     params(
         ("account" = Option<uuid::Uuid>, Query, description = "Of this account"),
         ("webhook" = Option<uuid::Uuid>, Query, description = "Of this webhook"),
@@ -42,11 +44,7 @@ const MAX_TYPE: usize = 256;
     ),
     responses(
         (status = 200, description = "A page", body = ExecutionPage),
-        (status = 400, description = "Parameters are not valid; `errors` names each", body = Problem),
-        (status = 401, description = "There is no token, or none that counts", body = Problem),
-        (status = 403, description = "The token has no `history:read`", body = Problem),
-        (status = 404, description = "The account is not there, or not the token's", body = Problem),
-        (status = 503, description = "The history can't be read now", body = Problem),
+        Missing,
     )
 )]
 pub(super) async fn list(
@@ -54,7 +52,7 @@ pub(super) async fn list(
     principal: Principal,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ExecutionPage>, Problem> {
-    principal.require(Scope::HistoryRead).map_err(denied)?;
+    principal.require(Scope::HistoryRead)?;
     let mut params = Params::read(query.as_deref());
     let webhook = params.id("webhook");
     if let Some(webhook) = webhook
@@ -74,7 +72,8 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/webhooks/{id}/executions",
-    tag = "History",
+    operation_id = "listWebhookExecutions",
+    tag = "history",
     params(
         ("id" = uuid::Uuid, Path, description = "The webhook"),
         ("account" = Option<uuid::Uuid>, Query, description = "Of this account"),
@@ -90,11 +89,7 @@ pub(super) async fn list(
     ),
     responses(
         (status = 200, description = "A page", body = ExecutionPage),
-        (status = 400, description = "Parameters are not valid; `errors` names each", body = Problem),
-        (status = 401, description = "There is no token, or none that counts", body = Problem),
-        (status = 403, description = "The token has no `history:read`", body = Problem),
-        (status = 404, description = "The webhook is not there, or not the token's", body = Problem),
-        (status = 503, description = "The history can't be read now", body = Problem),
+        Missing,
     )
 )]
 pub(super) async fn list_of_webhook(
@@ -103,8 +98,8 @@ pub(super) async fn list_of_webhook(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ExecutionPage>, Problem> {
-    principal.require(Scope::HistoryRead).map_err(denied)?;
-    let not_found = || denied(Denied::NotFound);
+    principal.require(Scope::HistoryRead)?;
+    let not_found = || Problem::from(Denied::NotFound);
     let webhook: WebhookId = id.parse().map_err(|_| not_found())?;
     if executions.is_anothers(&principal, webhook) {
         return Err(not_found());
@@ -113,7 +108,7 @@ pub(super) async fn list_of_webhook(
         // It was deleted, or never was.
         let account = executions.history()?.account_of(webhook).await.map_err(failed)?;
         let account = account.ok_or_else(not_found)?;
-        principal.owns(account, None).map_err(denied)?;
+        principal.owns(account, None)?;
     }
     let asked = executions.read(&principal, Params::read(query.as_deref()), Some(webhook))?;
     executions.page(&principal, asked).await.map(Json)
@@ -160,7 +155,7 @@ impl Executions {
         let account = match principal.account(named) {
             Ok(account) => Some(account),
             Err(Denied::AccountNeeded) => None,
-            Err(refused) => return Err(denied(refused)),
+            Err(refused) => return Err(refused.into()),
         };
         let scope = principal.bound.account();
         let before = cursor.map(|cursor| {

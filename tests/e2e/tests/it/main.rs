@@ -3,6 +3,7 @@
 mod api;
 mod bad_input;
 mod dev;
+mod generated_client;
 mod graceful;
 mod harness;
 mod kill;

@@ -248,7 +248,7 @@ async fn over_http(setup: &Setup, method: &str, authorization: &str, body: Strin
         .header(AUTHORIZATION, authorization)
         .body(Body::from(body))
         .unwrap();
-    let response = router(Arc::clone(&setup.endpoint)).call(request).await.unwrap();
+    let response = axum::Router::from(router(Arc::clone(&setup.endpoint))).call(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     let value = serde_json::from_slice(&body).unwrap_or(Value::Null);
