@@ -12,12 +12,15 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 const KEY_FILE: &str = "key";
 /// The one that has the administrator's token.
 const TOKEN_FILE: &str = "admin-token";
-/// Names the token instead.
-const TOKEN_VARIABLE: &str = "HOOKSTREAM_ADMIN_TOKEN";
 
 /// Where the key is.
 pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
     data_dir.join(KEY_FILE)
+}
+
+/// Where the administrator's token is.
+pub(crate) fn token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(TOKEN_FILE)
 }
 
 /// Makes a key that stays; returns where it is.
@@ -27,12 +30,9 @@ pub(super) fn key(data_dir: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The administrator's token: the environment's, or one that is made once and stays.
+/// The administrator's token, which is made once and stays.
 pub(super) fn admin_token(data_dir: &Path) -> io::Result<String> {
-    if let Some(token) = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
-        return Ok(token);
-    }
-    let path = data_dir.join(TOKEN_FILE);
+    let path = token_file(data_dir);
     keep(&path, || Ok(format!("hsa_{}", URL_SAFE_NO_PAD.encode(random()?))))?;
     Ok(fs::read_to_string(path)?.trim().to_owned())
 }

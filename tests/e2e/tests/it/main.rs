@@ -11,3 +11,4 @@ mod quickstart;
 mod retry;
 mod smoke;
 mod stop;
+mod transfer;
