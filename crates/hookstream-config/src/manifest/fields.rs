@@ -235,8 +235,8 @@ impl<'a> Node<'a> {
 
     /// A list at the top of the file. None: it is not there (or has problems, which are noted).
     pub(super) fn section<T>(&self, field: &str, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
-        /// More would not fit into a few transactions.
-        const MAX_ITEMS: usize = 100_000;
+        /// Whatever is exported can be applied: the bound on a document's bytes is reached before.
+        const MAX_ITEMS: usize = 1_000_000;
         self.get(field)?.list(0, MAX_ITEMS, read)
     }
 

@@ -31,13 +31,13 @@ fn a_file_with_mistakes_is_a_usage_error_that_lists_them() {
 #[test]
 fn references_are_resolved_from_the_files_own_directory() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("token"), "Bearer t0ken\n").unwrap();
+    fs::write(dir.path().join("token"), "Bearer t0ken\n").unwrap();
     let path = dir.path().join("webhooks.yaml");
     let text = |headers: &str| {
         let text = format!(
             "# Ours.\nwebhooks: [{{name: a, event_types: [a], url: 'https://a.example', headers: {headers}}}]"
         );
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
     };
     text("{authorization: {file: token}, x-home: {env: PATH}}");
     let sent: serde_json::Value = serde_json::from_str(document(&path).unwrap().expose()).unwrap();

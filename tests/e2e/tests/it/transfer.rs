@@ -145,7 +145,7 @@ fn the_round_trip_is_the_identity() {
             "- webhooks[0].headers.x-a: there is no value",
         ],
     );
-    let (kept, given) = ("sensitive_value_present: true", ["file: key.txt", "env: HEADER"]);
+    let (kept, given) = ("  sensitive_value_present: true", ["  file: key.txt", "  env: HEADER"]);
     other.write("export.yaml", &written.replacen(kept, given[0], 1).replacen(kept, given[1], 1));
     let applied = other.hookstream(&["apply", "-f", "export.yaml", "--prune"]);
     expect(&applied, 0, &["the signing secret of acme/all", "the signing secret of globex/pinged"]);
