@@ -43,6 +43,7 @@ const SOURCE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
     let mut settings = args.settings()?;
+    data_dir::make(&args.data_dir)?;
     if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() {
         settings.secrets.key_file = Some(data_dir::key(&args.data_dir)?);
     }

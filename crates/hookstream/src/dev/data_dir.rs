@@ -13,6 +13,13 @@ const KEY_FILE: &str = "key";
 /// The one that has the administrator's token.
 const TOKEN_FILE: &str = "admin-token";
 
+/// Makes the directory, for its owner's eyes.
+pub(super) fn make(data_dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    // Nothing in the directory belongs into a repository.
+    fs::write(data_dir.join(".gitignore"), "*\n")
+}
+
 /// Where the key is.
 pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
     data_dir.join(KEY_FILE)
@@ -45,11 +52,6 @@ fn random() -> io::Result<[u8; 32]> {
 
 /// Writes a file that nobody else may read, if it is not there.
 fn keep(path: &Path, make: impl FnOnce() -> io::Result<String>) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // Nothing in the directory belongs into a repository.
-        fs::write(dir.join(".gitignore"), "*\n")?;
-    }
     if path.exists() {
         return Ok(());
     }
@@ -70,6 +72,7 @@ mod tests {
     fn what_is_secret_is_made_once_and_is_its_owners() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
+        make(&data_dir).unwrap();
         let path = key(&data_dir).unwrap();
         let made = fs::read_to_string(&path).unwrap();
         let token = admin_token(&data_dir).unwrap();
