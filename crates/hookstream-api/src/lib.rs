@@ -21,6 +21,8 @@ mod routes;
 pub mod server;
 mod transfer;
 
+pub use transfer::{FieldOutcome, GeneratedSecret, Outcome, ResourceOutcome};
+
 #[cfg(test)]
 mod testing;
 
@@ -93,9 +95,7 @@ pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
     let health = ctx.health.component("server");
     health.unready("starting");
     let Some(base) = Base::ready(&ctx).await? else { return Ok(()) };
-    let Base { kafka, topics, keyring, .. } = &base;
-    let writer =
-        ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, Arc::clone(keyring))?;
+    let writer = base.writer()?;
     let commands = commands::start(&ctx, &base, &writer)?;
     let metrics = history::HistoryMetrics::register(&ctx.registry)?;
     let indexer = Indexer::start(index_spec(&ctx.settings, &base)?, ctx.clock, &ctx.health, metrics)?;

@@ -1,15 +1,14 @@
 //! The whole configuration as one document: `apply` makes it so, `export` shows it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use bytes::Bytes;
 use hookstream_config::apply::{Action, Item, Options, Plan, diff};
-use hookstream_config::manifest::{self, Manifest, render};
-use hookstream_config::{Change, os_random};
-use hookstream_core::config::Verification;
-use hookstream_types::AccountUid;
+use hookstream_config::manifest::{Manifest, render};
+use hookstream_config::{Change, Refused, WriteError, os_random};
+use hookstream_core::config::{Verification, Webhook, WebhookState};
+use hookstream_wire::config::Key;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -17,11 +16,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::{Bound, Denied, Principal, Scope};
-use crate::api::{Api, Shared, document_problem, write_problem};
+use crate::api::{Api, Shared, document_problem, refused_problem, write_problem};
 use crate::description::{Applied, scoped};
 use crate::problem::{FieldError, Kind, Problem};
 use crate::request::Parameters;
-use crate::resources::{Kinds as _, Planned, webhooks::Webhooks};
+use crate::resources::webhooks::{self, preview};
 
 /// Bytes of a document: some hundred thousand webhooks.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
@@ -96,7 +95,7 @@ async fn export(State(api): State<Arc<Api>>, principal: Principal) -> Result<axu
     Ok(axum::Json(api.look(render::export)))
 }
 
-/// Make the configuration match a document, as a whole or not at all
+/// Make the configuration match a document; all of it is checked before anything is written
 #[utoipa::path(post, path = "/api/v1/apply", tag = "configuration", operation_id = "applyConfiguration",
     params(How),
     request_body(content = Object, description = "As `/api/v1/export` gives it; secrets that are not in it stay"),
@@ -110,63 +109,122 @@ async fn apply(
     request: axum::extract::Request,
 ) -> Result<axum::Json<Outcome>, Problem> {
     operator(&principal)?;
-    let body: Bytes = axum::body::to_bytes(request.into_body(), MAX_BYTES)
-        .await
-        .map_err(|_| Problem::new(Kind::TooLarge, "the document is too large, or broke off"))?;
-    let text = std::str::from_utf8(&body).map_err(|_| Problem::invalid_field("", "must be UTF-8"))?;
-    let manifest = Manifest::parse(text, &manifest::resolve_nothing).map_err(document_problem)?;
+    let body: Bytes = axum::body::to_bytes(request.into_body(), MAX_BYTES).await.map_err(|_| {
+        let detail = format!("the document has more than {MAX_BYTES} bytes, or broke off: send it in parts");
+        Problem::new(Kind::TooLarge, detail)
+    })?;
+    // A large one takes seconds.
+    let read = tokio::task::spawn_blocking(move || Manifest::parse_json(&body)).await;
+    let manifest = read.map_err(|_| Problem::internal())?.map_err(document_problem)?;
     api.refresh().await?;
     let options = Options { prune: how.prune, now: api.now() };
-    let plan = api.look(|state| diff(state, &manifest, options, &mut os_random)).map_err(document_problem)?;
+    let planned = Arc::clone(&api);
+    let plan = move || planned.look(|state| diff(state, &manifest, options, &mut os_random));
+    let plan = tokio::task::spawn_blocking(plan).await.map_err(|_| Problem::internal())?;
+    let plan = plan.map_err(document_problem)?;
     let resources = plan.items.iter().map(outcome).collect();
+    let unverified = rehearse(&api, &plan).await?;
     if how.dry_run || plan.is_empty() {
         return Ok(axum::Json(Outcome { applied: false, resources, generated: Vec::new() }));
     }
-    verify(&api, &plan).await?;
-    let Plan { changes, generated, .. } = plan;
-    for part in changes.chunks(hookstream_config::apply::CHANGES_PER_WRITE) {
-        api.write(&principal, None, part.to_vec()).await.map_err(write_problem)?;
+    verify(&api, unverified).await?;
+    let written = plan.execute(&api.writer, &principal.client).await;
+    if let Some(written) = written.map_err(|error| refusal(error, &plan))? {
+        api.follower.reached(written.offset).await;
     }
-    let generated = generated
+    let generated = plan
+        .generated
         .into_iter()
         .map(|(webhook, secret)| GeneratedSecret { webhook, secret: secret.expose().to_owned() });
     Ok(axum::Json(Outcome { applied: true, resources, generated: generated.collect() }))
 }
 
-/// Pings the endpoints of all webhooks that are to be published, unless their account asks for none.
-async fn verify(api: &Arc<Api>, plan: &Plan) -> Result<(), Problem> {
+/// A webhook that is to be published: its place in the document, how it would be, and whether it is pinged.
+type Unverified = (usize, (Webhook, Verification));
+
+/// Whether all of it may be made. What would be published is seen as it would be: with what else the document brings.
+async fn rehearse(api: &Api, plan: &Plan) -> Result<Vec<Unverified>, Problem> {
+    let places: Vec<usize> = places(&plan.items).collect();
+    let webhooks = plan.changes.iter().filter_map(|change| match change {
+        Change::PutWebhook { id, webhook, .. } => Some((*id, webhook.clone())),
+        _ => None,
+    });
+    let webhooks = places.into_iter().zip(webhooks);
+    let published: Vec<_> =
+        webhooks.filter(|(_, (_, webhook))| webhook.state == WebhookState::Published).collect();
+    let look = move |state: &hookstream_config::State| {
+        let preview = |(idx, (id, webhook)): &(usize, (_, Box<_>))| Ok((*idx, preview(state, *id, webhook)?));
+        published.iter().map(preview).collect()
+    };
+    let rehearsed = api.writer.rehearse(plan.changes.clone(), api.now(), look).await;
+    rehearsed.map_err(|error| refusal(error, plan))?
+}
+
+/// Why it can't be written, with the names that the document has instead of ids.
+fn refusal(error: WriteError, plan: &Plan) -> Problem {
+    let WriteError::Refused(refused) = error else { return write_problem(error) };
+    let mut problem = match &refused {
+        // It was there when the difference was found.
+        Refused::Missing { .. } => Problem::new(Kind::Changed, String::new()),
+        refused => refused_problem(refused),
+    };
+    if problem.reference != Kind::Internal.reference() {
+        problem.detail = refused.to_string();
+    }
+    let ids = plan.changes.iter().filter_map(|change| match change {
+        Change::PutAccount { uid, account, .. } => Some((Key::Account(*uid), &account.name)),
+        Change::PutApp { id, app, .. } => Some((Key::App(*id), &app.name)),
+        Change::PutAuthorization { id, authorization, .. } => {
+            Some((Key::Authorization(*id), &authorization.name))
+        }
+        Change::PutWebhook { id, webhook, .. } => Some((Key::Webhook(*id), &webhook.name)),
+        _ => None,
+    });
+    for (key, name) in ids {
+        problem.detail = problem.detail.replace(&key.to_string(), &format!("{} {name}", key.kind()));
+    }
+    // They point into one resource, not into the document.
+    problem.errors.clear();
+    problem
+}
+
+/// Pings the endpoints.
+async fn verify(api: &Arc<Api>, unverified: Vec<Unverified>) -> Result<(), Problem> {
     let mut pinging = tokio::task::JoinSet::new();
     let mut errors = Vec::new();
-    let mut note = |name: String, outcome: Result<(), Problem>| {
+    let mut note = |idx: usize, outcome: Result<(), Problem>| {
         if let Err(problem) = outcome {
-            errors.push(FieldError::new(name, problem.detail));
+            errors.push((idx, problem.detail));
         }
     };
-    let mut planned: BTreeMap<AccountUid, Verification> = BTreeMap::new();
-    for change in &plan.changes {
-        if let Change::PutAccount { uid, account, .. } = change {
-            planned.insert(*uid, account.verification);
-        }
-        let Change::PutWebhook { webhook, .. } = change else { continue };
-        if planned.get(&webhook.account) == Some(&Verification::None) {
-            continue;
-        }
+    for (idx, preview) in unverified {
         if pinging.len() >= PINGS
-            && let Some(Ok((name, outcome))) = pinging.join_next().await
+            && let Some(Ok((idx, outcome))) = pinging.join_next().await
         {
-            note(name, outcome);
+            note(idx, outcome);
         }
-        let (api, name) = (Arc::clone(api), webhook.name.clone());
-        let change = Planned { change: change.clone(), generated: None };
-        pinging.spawn(async move { (name, Webhooks::verify(&api, &change).await) });
+        let api = Arc::clone(api);
+        pinging.spawn(async move { (idx, webhooks::verify(&api, preview).await) });
     }
     while let Some(joined) = pinging.join_next().await {
         match joined {
-            Ok((name, outcome)) => note(name, outcome),
+            Ok((idx, outcome)) => note(idx, outcome),
             Err(_) => return Err(Problem::internal()),
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(Problem::of_errors(Kind::NotVerified, errors)) }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    errors.sort();
+    let errors = errors.into_iter().map(|(idx, detail)| FieldError::new(format!("/webhooks/{idx}"), detail));
+    Err(Problem::of_errors(Kind::NotVerified, errors.collect()))
+}
+
+/// Where the webhooks that are created or updated stand in the document, in its order.
+fn places(items: &[Item]) -> impl Iterator<Item = usize> {
+    let listed = items.iter().filter(|item| item.kind == "webhook" && item.action != Action::Delete);
+    let changed = |(_, item): &(usize, &Item)| item.action != Action::Unchanged;
+    listed.enumerate().filter(changed).map(|(idx, _)| idx)
 }
 
 fn outcome(item: &Item) -> ResourceOutcome {
@@ -182,7 +240,7 @@ fn outcome(item: &Item) -> ResourceOutcome {
         after: change.after.clone(),
     };
     ResourceOutcome {
-        kind: item.kind.to_owned(),
+        kind: item.kind.clone().into_owned(),
         name: item.name.clone(),
         action: action.to_owned(),
         fields: fields.iter().map(field).collect(),

@@ -6,14 +6,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
-use hookstream_config::{Follower, Keyring};
+use hookstream_config::apply::make_so;
+use hookstream_config::{ConfigWriter, Follower, Keyring};
 use hookstream_core::config::View;
 use hookstream_log::KafkaSettings;
 use hookstream_log::admin::{Admin, Cleanup, TopicSpec};
-use hookstream_types::SecretString;
+use hookstream_types::{SecretString, UnixMillis};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -93,14 +94,17 @@ impl Stack {
         Ok(name)
     }
 
-    /// Applies a manifest.
+    /// Applies a manifest, past the API: that is measured elsewhere.
     ///
     /// # Errors
     /// If it is not taken.
     pub fn apply(&self, manifest: &Value) -> anyhow::Result<()> {
-        let file = self.dir.path().join("manifest.yaml");
-        fs::write(&file, manifest.to_string())?;
-        self.hookstream(&["apply", "-f", &file.display().to_string()])
+        let (client, topic) = (self.client(), self.topic("config"));
+        let writer = ConfigWriter::on_kafka(client, &self.namespace, &topic, keyring()?)?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let now = UnixMillis(i64::try_from(now.as_millis())?);
+        block_on(make_so(&writer, &manifest.to_string(), now, "hookstream-bench"))??;
+        Ok(())
     }
 
     /// The configuration as the services see it.
@@ -108,8 +112,7 @@ impl Stack {
     /// # Errors
     /// If it can't be read.
     pub fn view(&self) -> anyhow::Result<Arc<View>> {
-        let key = SecretString::new(KEY.to_owned());
-        let keyring = Arc::new(Keyring::from_key(&key)?);
+        let keyring = keyring()?;
         block_on(async {
             let follower = Follower::start(&self.client(), &self.topic("config"), keyring)?;
             tokio::time::timeout(PATIENCE, follower.caught_up())
@@ -252,6 +255,11 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     };
     ensure!(program.exists(), "`{}` is not built: use `cargo xtask bench`", program.display());
     Ok(program)
+}
+
+fn keyring() -> anyhow::Result<Arc<Keyring>> {
+    let key = SecretString::new(KEY.to_owned());
+    Ok(Arc::new(Keyring::from_key(&key)?))
 }
 
 fn block_on<F: Future>(work: F) -> anyhow::Result<F::Output> {

@@ -7,16 +7,17 @@
 
 mod compare;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use hookstream_core::config::{DEFAULT_ACCOUNT, WebhookSecret};
 use hookstream_types::{AccountUid, AppId, AuthorizationId, SecretString, UnixMillis, WebhookId};
-use hookstream_wire::config::Key;
+use hookstream_wire::config::{Key, SealedCredentials};
 use uuid::Uuid;
 
-use crate::change::{Change, Expected};
-use crate::envelope::Fill;
-use crate::manifest::{AccountDocument, Manifest, ManifestProblem, WebhookDocument};
+use crate::change::{Change, CredentialsSpec, Expected};
+use crate::envelope::{Fill, os_random};
+use crate::manifest::{AccountDocument, Manifest, ManifestProblem, WebhookDocument, resolve_nothing};
 use crate::resolve::Names;
 use crate::state::State;
 use crate::writer::{Applied, ConfigWriter, WriteError};
@@ -48,7 +49,7 @@ pub struct FieldChange {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     /// `webhook`, `source`…
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// For a webhook: `account/name`.
     pub name: String,
     pub action: Action,
@@ -114,7 +115,7 @@ pub fn diff(
 
 impl Differ<'_> {
     fn item(&mut self, kind: &'static str, name: &str, action: Action) {
-        self.plan.items.push(Item { kind, name: name.to_owned(), action });
+        self.plan.items.push(Item { kind: Cow::Borrowed(kind), name: name.to_owned(), action });
     }
 
     fn delete(&mut self, kind: &'static str, name: &str, change: Change) {
@@ -243,6 +244,7 @@ impl Differ<'_> {
             let id = old.map_or_else(|| AuthorizationId(self.new_uuid()), |old| old.id);
             kept.insert(id);
             self.names.add_authorization(spec.account, &spec.name, id);
+            self.keeps_credentials(idx, &spec.credentials, old.map(|old| &old.credentials));
             let fields = old.map(|old| compare::authorization(state, old, &spec));
             let name = format!("{}/{}", document.account, document.name);
             let authorization = Box::new(spec);
@@ -300,6 +302,10 @@ impl Differ<'_> {
         let old = old.and_then(|account| state.webhook_by_name(account, &wanted.name));
         let spec = self.names.resolve_webhook(wanted, old);
         let mut spec = self.found(place.to_owned(), spec)?;
+        let has = |name: &str| old.is_some_and(|old| old.headers.iter().any(|header| header.name == name));
+        for (header, _) in spec.headers.iter().filter(|(name, value)| value.is_none() && !has(name)) {
+            self.nothing_to_keep(format!("{place}.headers.{header}"));
+        }
         let Some(old) = old else {
             let id = WebhookId(self.new_uuid());
             if spec.secrets.is_none() {
@@ -317,6 +323,20 @@ impl Differ<'_> {
         let change = |expected| Change::PutWebhook { id, webhook: Box::new(spec), expected };
         self.put("webhook", &name, Some(fields), Some(revision), change);
         Some(id)
+    }
+
+    fn keeps_credentials(&mut self, idx: usize, new: &CredentialsSpec, old: Option<&SealedCredentials>) {
+        if let (field, None) = new.secret()
+            && new.kept(old).is_none()
+        {
+            self.nothing_to_keep(format!("authorizations[{idx}].{}.{field}", new.kind()));
+        }
+    }
+
+    /// Notes a secret that is to stay as it is, where there is none.
+    fn nothing_to_keep(&mut self, place: String) {
+        let message = "there is no value yet that could stay: give one, in a file best as `{env: NAME}` or `{file: PATH}`";
+        self.problems.push(ManifestProblem { place, message: message.to_owned() });
     }
 
     /// Notes one resource: created without a revision, else updated if fields differ.
@@ -368,53 +388,81 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// How many are created, updated, deleted, unchanged.
-    #[must_use]
-    pub fn counts(&self) -> (usize, usize, usize, usize) {
-        let count = |of: fn(&Action) -> bool| self.items.iter().filter(|item| of(&item.action)).count();
-        (
-            count(|action| matches!(action, Action::Create)),
-            count(|action| matches!(action, Action::Update(_))),
-            count(|action| matches!(action, Action::Delete)),
-            count(|action| matches!(action, Action::Unchanged)),
-        )
-    }
-
-    /// The plan for a terminal: one line for each resource that changes, with its fields; no secret in it.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut out = String::new();
-        for Item { kind, name, action } in &self.items {
-            match action {
-                Action::Create => out.push_str(&format!("+ {kind} {name}\n")),
-                Action::Delete => out.push_str(&format!("- {kind} {name}\n")),
-                Action::Update(fields) => {
-                    out.push_str(&format!("~ {kind} {name}\n"));
-                    for FieldChange { field, before, after } in fields {
-                        out.push_str(&format!("    {field}: {before} -> {after}\n"));
-                    }
-                }
-                Action::Unchanged => {}
-            }
-        }
-        let (created, updated, deleted, unchanged) = self.counts();
-        out.push_str(&format!(
-            "{created} to create, {updated} to update, {deleted} to delete, {unchanged} unchanged\n"
-        ));
-        out
-    }
-
     /// Makes it so; returns the last write's answer, or none if there is nothing to do.
     ///
     /// # Errors
-    /// [`WriteError`]; of a plan with more than a thousand changes an earlier part may have been made.
-    pub async fn execute(self, writer: &ConfigWriter, actor: &str) -> Result<Option<Applied>, WriteError> {
+    /// [`WriteError`]; of a plan with more than [`CHANGES_PER_WRITE`] changes an earlier part may have been made.
+    pub async fn execute(&self, writer: &ConfigWriter, actor: &str) -> Result<Option<Applied>, WriteError> {
         let mut applied = None;
         for changes in self.changes.chunks(CHANGES_PER_WRITE) {
             applied = Some(writer.write(actor, changes.to_vec()).await?);
         }
         Ok(applied)
     }
+}
+
+/// What happens, for a terminal: one line for each resource that changes, with its fields; no secret in it.
+#[must_use]
+pub fn shown(items: &[Item]) -> String {
+    let mut out = String::new();
+    for Item { kind, name, action } in items {
+        match action {
+            Action::Create => out.push_str(&format!("+ {kind} {name}\n")),
+            Action::Delete => out.push_str(&format!("- {kind} {name}\n")),
+            Action::Update(fields) => {
+                out.push_str(&format!("~ {kind} {name}\n"));
+                for FieldChange { field, before, after } in fields {
+                    out.push_str(&format!("    {field}: {before} -> {after}\n"));
+                }
+            }
+            Action::Unchanged => {}
+        }
+    }
+    let (created, updated, deleted, unchanged) = counts(items);
+    out.push_str(&format!(
+        "{created} to create, {updated} to update, {deleted} to delete, {unchanged} unchanged\n"
+    ));
+    out
+}
+
+/// How many are created, updated, deleted, unchanged.
+fn counts(items: &[Item]) -> (usize, usize, usize, usize) {
+    let count = |of: fn(&Action) -> bool| items.iter().filter(|item| of(&item.action)).count();
+    (
+        count(|action| matches!(action, Action::Create)),
+        count(|action| matches!(action, Action::Update(_))),
+        count(|action| matches!(action, Action::Delete)),
+        count(|action| matches!(action, Action::Unchanged)),
+    )
+}
+
+/// Why [`make_so`] did not.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("the configuration can't be applied: {}", listed(.0))]
+    Unfit(Vec<ManifestProblem>),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+fn listed(problems: &[ManifestProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Makes the configuration match a text of the program's own, which refers to nothing: no endpoint is pinged.
+///
+/// # Errors
+/// [`ApplyError`].
+pub async fn make_so(
+    writer: &ConfigWriter,
+    text: &str,
+    now: UnixMillis,
+    actor: &str,
+) -> Result<Option<Applied>, ApplyError> {
+    let manifest = Manifest::parse(text, &resolve_nothing).map_err(ApplyError::Unfit)?;
+    let options = Options { prune: false, now };
+    let plan = writer.read(move |state| diff(state, &manifest, options, &mut os_random)).await?;
+    Ok(plan.map_err(ApplyError::Unfit)?.execute(writer, actor).await?)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use hookstream_wire::Topics;
 use crate::envelope::Keyring;
 use crate::follower::Follower;
 use crate::topics;
+use crate::writer::ConfigWriter;
 
 /// The version of the records' formats that this program writes.
 pub const FORMAT: u32 = 1;
@@ -67,6 +68,24 @@ impl Base {
         health.ready();
         Ok(Some(Self { kafka, topics, keyring, follower, partitions }))
     }
+
+    /// A writer of this configuration.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub fn writer(&self) -> std::io::Result<ConfigWriter> {
+        let Self { kafka, topics, keyring, .. } = self;
+        ConfigWriter::on_kafka(kafka.clone(), &topics.namespace, &topics.config, Arc::clone(keyring))
+    }
+}
+
+/// A writer of the configuration that the settings name, for programs that are no service.
+///
+/// # Errors
+/// If the operating system gives no thread. An absent broker is an answer to each write.
+pub fn writer(settings: &Settings, keyring: Arc<Keyring>) -> std::io::Result<ConfigWriter> {
+    let topics = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
+    ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &topics.namespace, &topics.config, keyring)
 }
 
 /// The key-encryption keys that the settings name.

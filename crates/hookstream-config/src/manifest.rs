@@ -20,12 +20,14 @@ use hookstream_types::SecretString;
 use crate::change::{AccountSpec, CredentialsSpec, EventTypeSpec, SourceSpec};
 
 mod fields;
+mod filled;
 pub mod render;
 mod resources;
 mod source;
 mod webhook;
 
 use fields::{Node, Problems};
+use filled::{Filled, Resolved};
 
 /// Items of a list.
 const MAX_LIST: usize = 200;
@@ -166,11 +168,8 @@ pub fn resolve_from_system(base: &std::path::Path) -> impl Fn(Reference<'_>) -> 
     }
 }
 
-/// For documents that come over a network: nothing of this machine is theirs.
-///
-/// # Errors
-/// Always.
-pub fn resolve_nothing(_: Reference<'_>) -> Result<SecretString, String> {
+/// For documents that come over a network, or from within: nothing of this machine is theirs.
+pub(crate) fn resolve_nothing(_: Reference<'_>) -> Result<SecretString, String> {
     Err("must be text: references are for files".to_owned())
 }
 
@@ -180,15 +179,40 @@ impl Manifest {
     /// # Errors
     /// Every problem that was found; never empty.
     pub fn parse(text: &str, resolve: Resolve<'_>) -> Result<Self, Vec<ManifestProblem>> {
-        let root: serde_norway::Value = serde_norway::from_str(text).map_err(|error| {
-            vec![ManifestProblem { place: String::new(), message: format!("the file is not YAML: {error}") }]
-        })?;
+        Self::of_root(&yaml(text)?, resolve).map(|(manifest, _)| manifest)
+    }
+
+    /// Reads what came over a network: JSON, in which nothing refers to this machine.
+    ///
+    /// # Errors
+    /// Every problem that was found; never empty.
+    pub fn parse_json(bytes: &[u8]) -> Result<Self, Vec<ManifestProblem>> {
+        let root: serde_norway::Value = serde_json::from_slice(bytes)
+            .map_err(|error| problem_of_all(format!("the document is not JSON: {error}")))?;
+        Self::of_root(&root, &resolve_nothing).map(|(manifest, _)| manifest)
+    }
+
+    /// A file's text as [`Manifest::parse_json`] reads it: with values in the place of references.
+    ///
+    /// # Errors
+    /// Every problem that was found; never empty.
+    pub fn to_json(text: &str, resolve: Resolve<'_>) -> Result<SecretString, Vec<ManifestProblem>> {
+        let root = yaml(text)?;
+        let (_, resolved) = Self::of_root(&root, resolve)?;
+        let json = serde_json::to_string(&Filled { value: &root, resolved: &resolved });
+        json.map(SecretString::new)
+            .map_err(|error| problem_of_all(format!("the file can't be said in JSON: {error}")))
+    }
+
+    fn of_root(
+        root: &serde_norway::Value,
+        resolve: Resolve<'_>,
+    ) -> Result<(Self, Resolved), Vec<ManifestProblem>> {
         let problems = Problems::default();
-        let manifest = Self::read(&Node::root(&root, &problems), resolve);
-        let problems = problems.into_inner();
+        let manifest = Self::read(&Node::root(root, &problems), resolve);
         match manifest {
-            Some(manifest) if problems.is_empty() => Ok(manifest),
-            _ => Err(problems),
+            Some(manifest) if problems.is_empty() => Ok((manifest, problems.into_resolved())),
+            _ => Err(problems.into_inner()),
         }
     }
 
@@ -211,6 +235,14 @@ impl Manifest {
         root.unique("webhooks", &collect(&manifest.webhooks, |w| of(&w.account, &w.name)));
         Some(manifest)
     }
+}
+
+fn yaml(text: &str) -> Result<serde_norway::Value, Vec<ManifestProblem>> {
+    serde_norway::from_str(text).map_err(|error| problem_of_all(format!("the file is not YAML: {error}")))
+}
+
+fn problem_of_all(message: String) -> Vec<ManifestProblem> {
+    vec![ManifestProblem { place: String::new(), message }]
 }
 
 fn collect<T>(list: &Option<Vec<T>>, name: impl Fn(&T) -> String) -> Vec<String> {
@@ -250,7 +282,7 @@ fn read_json<T>(
     json: &serde_json::Value,
     read: impl FnOnce(&Node<'_>) -> Option<T>,
 ) -> Result<T, Vec<ManifestProblem>> {
-    let problem = |message: &str| vec![ManifestProblem { place: String::new(), message: message.to_owned() }];
+    let problem = |message: &str| problem_of_all(message.to_owned());
     let value = serde_norway::to_value(json).map_err(|_| problem("must be JSON"))?;
     let problems = Problems::of_json();
     let document = read(&Node::root(&value, &problems));

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{self, By};
 use crate::change::{Author, Change, PlannedRecord, Refused, Undo, plan, put_back};
-use crate::envelope::Fill;
+use crate::envelope::{Fill, os_random};
 use crate::state::State;
 
 /// Name of the writers' transactional id, within a namespace.
@@ -176,9 +176,9 @@ impl<L: Ledger> Machine<L> {
     ///
     /// # Errors
     /// [`Fault`] of the log.
-    pub fn refresh(&mut self) -> Result<&State, Fault> {
+    pub fn refresh(&mut self) -> Result<&mut State, Fault> {
         self.read(&mut [])?;
-        Ok(&self.state)
+        Ok(&mut self.state)
     }
 
     /// Commits a group; the answers are in the order of the writes.
@@ -360,7 +360,7 @@ enum Request {
     Look(Look),
 }
 
-type Looking = dyn FnOnce(Result<&State, Fault>) + Send;
+type Looking = dyn FnOnce(Result<&mut State, Fault>) + Send;
 
 struct Look(Box<Looking>);
 
@@ -419,6 +419,35 @@ impl ConfigWriter {
     pub async fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, WriteError> {
+        self.look(|state| look(state)).await
+    }
+
+    /// Looks at the state as it would be with these changes, which are not made. Whether they may be depends only on what
+    /// others change meanwhile.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] if they may not; [`WriteError::Unavailable`] if the log can't be read.
+    pub async fn rehearse<T: Send + 'static>(
+        &self,
+        changes: Vec<Change>,
+        now: UnixMillis,
+        look: impl FnOnce(&State) -> T + Send + 'static,
+    ) -> Result<T, WriteError> {
+        let rehearsed = self.look(move |state| {
+            let mut undo = Undo::new();
+            let author = Author { actor: "", now, request: None };
+            let planned = plan(state, &changes, author, &mut os_random, &mut undo);
+            let looked = planned.map(|_| look(state));
+            put_back(state, &mut undo, 0);
+            looked
+        });
+        Ok(rehearsed.await??)
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, WriteError> {
         let (answer, answered) = oneshot::channel();
         let look = Look(Box::new(move |state| {

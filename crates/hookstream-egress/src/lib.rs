@@ -37,6 +37,7 @@ mod tls;
 
 pub use client::{Client, ClientError};
 pub use guard::EgressSettings;
+pub use tls::machine_config;
 
 #[cfg(test)]
 mod tests;

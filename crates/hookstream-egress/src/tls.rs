@@ -28,6 +28,14 @@ pub(crate) fn machine_roots() -> RootCertStore {
     roots
 }
 
+/// TLS as it is spoken to endpoints, for the command line's calls of an operator's own API.
+///
+/// # Errors
+/// If the TLS library refuses its settings.
+pub fn machine_config() -> Result<ClientConfig, rustls::Error> {
+    config(machine_roots())
+}
+
 pub(crate) fn config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

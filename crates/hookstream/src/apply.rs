@@ -1,88 +1,52 @@
 //! `hookstream apply`: makes the configuration match a file, and shows the difference.
+//!
+//! The file is read here, with what it refers to on this machine; the rest is the API's work.
 
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use hookstream_config::apply::{Options, diff};
-use hookstream_config::base::{kafka_settings, keyring};
+use bytes::Bytes;
+use hookstream_api::problem::{FieldError, Kind, Problem};
+use hookstream_api::{FieldOutcome, Outcome, ResourceOutcome};
+use hookstream_config::apply::{Action, FieldChange, Item, shown};
 use hookstream_config::manifest::resolve_from_system;
-use hookstream_config::{ConfigWriter, Manifest, WriteError, os_random};
-use hookstream_runtime::Clock;
-use hookstream_settings::Settings;
-use hookstream_wire::Topics;
+use hookstream_config::{Manifest, ManifestProblem};
+use hookstream_types::SecretString;
 
+use crate::api::{Api, Unanswered};
 use crate::args::ApplyArgs;
-use crate::cluster::Cluster;
 use crate::failure::{EXIT_DIFFERS, Failure};
 
-/// Who made the change, in the configuration's records.
-const ACTOR: &str = "hookstream apply";
-
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
-    let settings = args.cluster.settings_with_key(&args.data_dir)?;
-    let manifest = manifest(&args.file)?;
-    let (cluster, writer) = writer(&settings)?;
-    cluster.block_on(apply(args, writer, manifest))
-}
-
-/// The cluster, and the writer of its configuration.
-pub(crate) fn writer(settings: &Settings) -> Result<(Cluster, ConfigWriter), Failure> {
-    let keyring = keyring(settings).map_err(|problem| Failure::Settings(vec![problem]))?;
-    let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
-    let cluster = Cluster::connect(settings)?;
-    for topic in [&names.config, &names.audit] {
-        if !cluster.has_topic(topic)? {
-            let message = format!("there is no topic `{topic}`; `hookstream topics create` makes it");
-            return Err(Failure::Other(message.into()));
-        }
-    }
-    let writer =
-        ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &names.namespace, &names.config, keyring)?;
-    Ok((cluster, writer))
-}
-
-async fn apply(args: &ApplyArgs, writer: ConfigWriter, manifest: Manifest) -> Result<ExitCode, Failure> {
-    let options = Options { prune: args.prune, now: Clock::start().wall() };
-    let plan = writer.read(move |state| diff(state, &manifest, options, &mut os_random)).await;
-    let mut plan = plan.map_err(failure)?.map_err(|problems| unfit(&args.file, &problems))?;
-    print!("{}", plan.render());
-    if plan.is_empty() {
+    // Mistakes in the file come before the API is asked.
+    let document = document(&args.file)?;
+    let api = Api::new(&args.api)?;
+    let path = format!("/api/v1/apply?dryRun={}&prune={}", args.dry_run, args.prune);
+    let body = Bytes::copy_from_slice(document.expose().as_bytes());
+    drop(document);
+    let answer = api.post(&path, body).map_err(|unanswered| failure(unanswered, args))?;
+    let Outcome { applied, resources, generated } = serde_json::from_slice(&answer)?;
+    let items: Vec<Item> = resources.into_iter().map(item).collect();
+    print!("{}", shown(&items));
+    if items.iter().all(|item| item.action == Action::Unchanged) {
+        println!("nothing to change");
         return Ok(ExitCode::SUCCESS);
     }
-    if args.dry_run {
+    if !applied {
         eprintln!("nothing was changed (--dry-run)");
         return Ok(ExitCode::from(EXIT_DIFFERS));
     }
-    let generated = std::mem::take(&mut plan.generated);
-    plan.execute(&writer, ACTOR).await.map_err(failure)?;
     println!("applied");
-    for (webhook, secret) in generated {
-        println!("the signing secret of {webhook}, shown only now: {}", secret.expose());
+    for secret in generated {
+        println!("the signing secret of {}, shown only now: {}", secret.webhook, secret.secret);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Applies a text of our own, and says nothing.
-pub(crate) async fn quietly(
-    writer: &ConfigWriter,
-    name: &str,
-    text: &str,
-    actor: &str,
-) -> Result<(), Failure> {
-    let resolve = resolve_from_system(Path::new(""));
-    let manifest = Manifest::parse(text, &resolve).map_err(|problems| unfit(Path::new(name), &problems))?;
-    let options = Options { prune: false, now: Clock::start().wall() };
-    let plan = writer.read(move |state| diff(state, &manifest, options, &mut os_random)).await;
-    let plan = plan.map_err(failure)?.map_err(|problems| unfit(Path::new(name), &problems))?;
-    if !plan.is_empty() {
-        plan.execute(writer, actor).await.map_err(failure)?;
-    }
-    Ok(())
-}
-
-fn manifest(file: &Path) -> Result<Manifest, Failure> {
+/// The file as JSON, with values in the place of references.
+fn document(file: &Path) -> Result<SecretString, Failure> {
     let is_stdin = file.as_os_str() == "-";
     let mut text = String::new();
     let read = if is_stdin {
@@ -93,36 +57,77 @@ fn manifest(file: &Path) -> Result<Manifest, Failure> {
     read.map_err(|error| Failure::usage(format!("could not read `{}`: {error}", file.display())))?;
     let base = if is_stdin { None } else { file.parent() };
     let resolve = resolve_from_system(base.unwrap_or_else(|| Path::new("")));
-    Manifest::parse(&text, &resolve).map_err(|problems| unfit(file, &problems))
+    Manifest::to_json(&text, &resolve).map_err(|problems| Failure::usage(unfit(file, &problems)))
 }
 
-fn unfit(file: &Path, problems: &[hookstream_config::ManifestProblem]) -> Failure {
+fn unfit(file: &Path, problems: &[ManifestProblem]) -> String {
     let list: String = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
-    Failure::usage(format!("`{}` can't be applied:{list}", file.display()))
+    format!("`{}` can't be applied:{list}", file.display())
 }
 
-pub(crate) fn failure(error: WriteError) -> Failure {
-    match error {
-        WriteError::Unavailable { .. } => Failure::Unavailable(error.into()),
-        WriteError::Refused(ref refused) if refused.is_conflict() => Failure::Other(
-            format!("{error}; somebody changed it meanwhile: look at the difference again").into(),
-        ),
-        WriteError::Refused(_) | WriteError::OutcomeUnknown { .. } => Failure::Other(error.into()),
+fn failure(unanswered: Unanswered, args: &ApplyArgs) -> Failure {
+    match unanswered {
+        Unanswered::Failed(failure) => failure,
+        Unanswered::BrokenOff(what) if args.dry_run => Failure::Other(what.into()),
+        Unanswered::BrokenOff(what) => {
+            Failure::Other(format!("{what}; it may have been applied or not: look with --dry-run").into())
+        }
+        Unanswered::Problem(problem) => of_problem(&problem, &args.file),
     }
+}
+
+/// Every place of the file that the API finds at fault, as those that are found here.
+fn of_problem(problem: &Problem, file: &Path) -> Failure {
+    let is = |kind: Kind| problem.reference == kind.reference();
+    if is(Kind::Changed) {
+        let message =
+            format!("{}; somebody changed it meanwhile: look at the difference again", problem.detail);
+        return Failure::Other(message.into());
+    }
+    if is(Kind::OutcomeUnknown) {
+        let message = format!("{}: look with --dry-run, or apply it again", problem.title);
+        return Failure::Other(message.into());
+    }
+    let place =
+        |error: &FieldError| ManifestProblem { place: place(&error.field), message: error.detail.clone() };
+    let mut problems: Vec<_> = problem.errors.iter().map(place).collect();
+    if problems.is_empty() {
+        problems.push(ManifestProblem { place: String::new(), message: problem.detail.clone() });
+    }
+    let message = unfit(file, &problems);
+    if is(Kind::Invalid) || is(Kind::TooLarge) {
+        Failure::usage(message)
+    } else {
+        Failure::Other(message.into())
+    }
+}
+
+/// A JSON pointer as places in a file are named: `/webhooks/0/url` is `webhooks[0].url`.
+fn place(pointer: &str) -> String {
+    let mut place = String::new();
+    for part in pointer.split('/').skip(usize::from(pointer.starts_with('/'))) {
+        if !place.is_empty() && !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
+            place.push_str(&format!("[{part}]"));
+            continue;
+        }
+        if !place.is_empty() {
+            place.push('.');
+        }
+        place.push_str(&part.replace("~1", "/").replace("~0", "~"));
+    }
+    place
+}
+
+fn item(ResourceOutcome { kind, name, action, fields }: ResourceOutcome) -> Item {
+    let field = |FieldOutcome { field, before, after }: FieldOutcome| FieldChange { field, before, after };
+    let action = match action.as_str() {
+        "create" => Action::Create,
+        "delete" => Action::Delete,
+        "unchanged" => Action::Unchanged,
+        _ => Action::Update(fields.into_iter().map(field).collect()),
+    };
+    Item { kind: kind.into(), name, action }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    #[test]
-    fn a_file_with_mistakes_is_a_usage_error_that_lists_them() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        writeln!(file, "webhooks:\n  - name: a\n    surprise: 1\nnothing: {{}}").unwrap();
-        let Failure::Usage(error) = manifest(file.path()).unwrap_err() else { panic!("no usage error") };
-        assert!(error.to_string().contains("can't be applied:\n  - "), "{error}");
-        assert!(matches!(manifest(Path::new("/nowhere")), Err(Failure::Usage(_))));
-    }
-}
+mod tests;

@@ -35,13 +35,20 @@ pub(crate) enum Command {
     Topics(TopicsArgs),
     /// Make the configuration match a file.
     ///
-    /// Reads accounts, sources, event types and webhooks from a YAML file, shows the difference, and writes it. What
-    /// the file doesn't name stays, unless --prune is given.
+    /// Reads accounts, sources, event types, apps, authorizations and webhooks from a YAML file, puts in what it refers to
+    /// on this machine ({env: NAME}, {file: PATH}), and has the API make it so; shows the difference. Endpoints of new
+    /// webhooks are pinged first. What the file doesn't name stays, unless --prune is given.
     #[command(
         after_help = "Examples:\n  hookstream apply -f webhooks.yaml --dry-run   # exit code 2: there are differences\n  \
                       hookstream apply -f webhooks.yaml --prune"
     )]
     Apply(ApplyArgs),
+    /// Write the configuration as a file that `apply` takes.
+    ///
+    /// In a stable order, and without secrets: where one is, the file says that it stays as it is.
+    #[command(after_help = "Examples:\n  hookstream export -o webhooks.yaml\n  \
+                      hookstream export | hookstream apply -f - --dry-run   # nothing to change")]
+    Export(ExportArgs),
     /// Replace the key that encrypts secrets, or see which keys are in use.
     Keys(KeysArgs),
     /// Produce events.
@@ -104,22 +111,42 @@ pub(crate) enum TopicsCommand {
     Check(ClusterArgs),
 }
 
+/// Which API, and who asks. The token is no option: other users of the machine see those.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct ApiArgs {
+    /// Where the API is [settings: api.url]
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+    /// Has an operator's token; else HOOKSTREAM_TOKEN [settings: api.admin_token], or what `dev` left in .hookstream
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Settings file (YAML); HOOKSTREAM__SECTION__KEY variables count more, options most
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct ApplyArgs {
     #[command(flatten)]
-    pub cluster: ClusterArgs,
+    pub api: ApiArgs,
     /// The configuration (YAML); `-` reads stdin
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Also delete what the file doesn't name
+    /// Also delete what the file's sections don't name
     #[arg(long)]
     pub prune: bool,
     /// Show the difference and change nothing; exit code 2 if there is one
     #[arg(long)]
     pub dry_run: bool,
-    /// Where `hookstream dev` keeps its key; used if the settings name none
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
-    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Write it there instead of to stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -287,6 +314,14 @@ impl ClusterArgs {
     }
 }
 
+impl ApiArgs {
+    /// The settings; they say where the API is if the options do not.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Settings::load_without_key(self.config.as_deref(), std::env::vars().collect())
+            .map_err(Failure::Settings)
+    }
+}
+
 impl ClusterArgs {
     fn put_over(&self, env: &mut Map<String, String>) {
         for (name, value) in [("BOOTSTRAP_SERVERS", &self.bootstrap_servers), ("NAMESPACE", &self.namespace)]
@@ -358,6 +393,7 @@ mod tests {
             ("listen --delay soon", "is no time"),
             ("listen --secret hunter2", "whsec_"),
             ("apply", "--file <FILE>"),
+            ("apply -f x --token t", "--token"),
         ] {
             let words = std::iter::once("hookstream").chain(arguments.split(' '));
             let error = Args::try_parse_from(words).unwrap_err().to_string();

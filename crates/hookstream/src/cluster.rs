@@ -1,17 +1,15 @@
 //! The Kafka cluster, as the commands need it: hookstream-log does the work, here its errors get exit codes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_config::base::{FORMAT, kafka_settings};
-use hookstream_config::{Change, ConfigWriter, Keyring, WriteError, os_random};
+use hookstream_config::{Change, ConfigWriter, WriteError};
 use hookstream_log::admin::{Admin, Difference, TopicSpec};
 use hookstream_log::fenced::Writer;
 use hookstream_log::{KafkaError, KafkaSettings, OutRecord};
 use hookstream_settings::Settings;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_types::{Partition, partition_for};
-use hookstream_wire::Topics;
 use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
@@ -67,24 +65,11 @@ impl Cluster {
     }
 
     /// Puts on record what can't be changed any more: the partition count. The same again changes nothing.
-    pub(crate) fn record(&self, settings: &Settings) -> Result<(), Failure> {
-        let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
+    pub(crate) fn record(&self, settings: &Settings, writer: &ConfigWriter) -> Result<(), Failure> {
+        let namespace = settings.kafka.namespace.clone();
         let partitions = hookstream_config::base::partitions(settings);
-        let change =
-            Change::InitCluster { namespace: settings.kafka.namespace.clone(), partitions, format: FORMAT };
-        let written = self.runtime.block_on(async {
-            let writer = ConfigWriter::on_kafka(
-                self.settings.clone(),
-                &names.namespace,
-                &names.config,
-                Arc::new(Keyring::blind(&mut os_random)),
-            )?;
-            Ok::<_, Failure>(writer.write(ACTOR, vec![change]).await)
-        })?;
-        written.map(drop).map_err(|error| match error {
-            WriteError::Unavailable { .. } => Failure::Unavailable(error.into()),
-            WriteError::Refused(_) | WriteError::OutcomeUnknown { .. } => Failure::Other(error.into()),
-        })
+        let change = Change::InitCluster { namespace, partitions, format: FORMAT };
+        self.runtime.block_on(writer.write(ACTOR, vec![change])).map(drop).map_err(write_failure)
     }
 
     pub(crate) fn has_topic(&self, topic: &str) -> Result<bool, Failure> {
@@ -190,5 +175,13 @@ pub(crate) fn failure(error: KafkaError) -> Failure {
         | KafkaError::Client(_)
         | KafkaError::Thread { .. }
         | KafkaError::Spec(_) => Failure::Other(error.into()),
+    }
+}
+
+/// The exit code is the error's.
+pub(crate) fn write_failure(error: WriteError) -> Failure {
+    match error {
+        WriteError::Unavailable { .. } => Failure::Unavailable(error.into()),
+        WriteError::Refused(_) | WriteError::OutcomeUnknown { .. } => Failure::Other(error.into()),
     }
 }

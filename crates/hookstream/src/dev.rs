@@ -9,23 +9,22 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hookstream_config::base::{kafka_settings, keyring};
+use hookstream_config::apply::{ApplyError, make_so};
+use hookstream_config::base::{keyring, writer};
 use hookstream_config::{ConfigWriter, topics};
 use hookstream_devbroker::DevBroker;
 use hookstream_log::KafkaError;
 use hookstream_log::admin::{Cleanup, TopicSpec, What};
-use hookstream_runtime::{Ctx, ServiceError, spawn};
+use hookstream_runtime::{Clock, Ctx, ServiceError, spawn};
 use hookstream_settings::Settings;
 use hookstream_types::SecretString;
 use hookstream_types::limits::MAX_RECORD_BYTES;
-use hookstream_wire::Topics;
 use tokio::task::JoinSet;
 
-pub(crate) use self::data_dir::key_file;
+pub(crate) use self::data_dir::{key_file, token_file};
 use self::demo::Demo;
-use crate::apply;
 use crate::args::{DATA_DIR, DevArgs};
-use crate::cluster::{Cluster, failure};
+use crate::cluster::{Cluster, failure, write_failure};
 use crate::failure::Failure;
 
 /// Who makes the first configuration, in its records.
@@ -36,12 +35,15 @@ const FIRST: &str = include_str!("dev/first.yaml");
 const FIRST_TOPIC: &str = "domain-events";
 /// How often what isn't ready yet is named.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// Where the other commands look for the API.
+const FOUND_API: [&str; 2] = ["127.0.0.1:8080", "0.0.0.0:8080"];
 /// Of the sources' topics.
 const SOURCE_PARTITIONS: i32 = 4;
 const SOURCE_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
     let mut settings = args.settings()?;
+    data_dir::make(&args.data_dir)?;
     if settings.secrets.key.is_none() && settings.secrets.key_file.is_none() {
         settings.secrets.key_file = Some(data_dir::key(&args.data_dir)?);
     }
@@ -51,9 +53,11 @@ pub(crate) fn run(args: &DevArgs) -> Result<ExitCode, Failure> {
     }
     settings.validate().map_err(Failure::Settings)?;
     check_listen(settings.api.listen)?;
-    let admin_token = data_dir::admin_token(&args.data_dir)?;
+    let mut admin_token = None;
     if settings.api.admin_token.is_none() && settings.api.admin_token_file.is_none() {
-        settings.api.admin_token = Some(SecretString::new(admin_token.clone()));
+        let token = data_dir::admin_token(&args.data_dir)?;
+        settings.api.admin_token = Some(SecretString::new(token.clone()));
+        admin_token = Some(token);
     }
     let broker = if args.has_own_broker(&settings) { Some(own_broker::start(args)?) } else { None };
     if let Some(broker) = &broker {
@@ -83,24 +87,27 @@ fn check_listen(listen: SocketAddr) -> Result<(), Failure> {
 /// Topics, and something configured.
 fn prepare(settings: &mut Settings, demo: Option<&Demo>) -> Result<(), Failure> {
     let cluster = Cluster::connect(settings)?;
-    prepare_topics(&cluster, settings)?;
+    let keyring = keyring(settings).map_err(|problem| Failure::Settings(vec![problem]))?;
+    let writer = writer(settings, keyring)?;
+    prepare_topics(&cluster, settings, &writer)?;
     let sources = [FIRST_TOPIC].iter().chain(demo.map_or(&[][..], |_| Demo::topics()));
     let sources: Vec<TopicSpec> = sources.map(|topic| source_topic(settings, topic)).collect();
     cluster.create_topics(&sources).map_err(failure)?;
 
-    let keyring = keyring(settings).map_err(|problem| Failure::Settings(vec![problem]))?;
-    let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
-    let writer =
-        ConfigWriter::on_kafka(kafka_settings(&settings.kafka), &names.namespace, &names.config, keyring)?;
     cluster.block_on(async {
+        let apply = async |text: &str| match make_so(&writer, text, Clock::start().wall(), ACTOR).await {
+            Err(ApplyError::Write(error)) => Err(write_failure(error)),
+            Err(ApplyError::Unfit(problems)) => Err(Failure::Other(ApplyError::Unfit(problems).into())),
+            Ok(_) => Ok(()),
+        };
         let empty = writer.read(|state| state.accounts().count() == 0 && state.sources().count() == 0);
-        if empty.await.map_err(apply::failure)? {
-            apply::quietly(&writer, "first.yaml", FIRST, ACTOR).await?;
+        if empty.await.map_err(write_failure)? {
+            apply(FIRST).await?;
         }
-        if let Some(demo) = demo {
-            apply::quietly(&writer, "demo.yaml", &demo.manifest(), ACTOR).await?;
+        match demo {
+            Some(demo) => apply(&demo.manifest()).await,
+            None => Ok(()),
         }
-        Ok(())
     })
 }
 
@@ -120,7 +127,7 @@ fn source_topic(settings: &Settings, name: &str) -> TopicSpec {
 
 /// Creates the topics that are missing, with one replica where the cluster can't have as many as the settings say,
 /// and brings the settings in line with it.
-fn prepare_topics(cluster: &Cluster, settings: &mut Settings) -> Result<(), Failure> {
+fn prepare_topics(cluster: &Cluster, settings: &mut Settings, writer: &ConfigWriter) -> Result<(), Failure> {
     let replicas = settings.topics.replication_factor;
     let created = match cluster.create_topics(&topics::specs(settings)) {
         Err(refused @ KafkaError::Refused { .. }) if replicas > 1 => {
@@ -141,7 +148,7 @@ fn prepare_topics(cluster: &Cluster, settings: &mut Settings) -> Result<(), Fail
         differences = cluster.check_topics(&topics::specs(settings))?;
     }
     if differences.is_empty() {
-        return cluster.record(settings);
+        return cluster.record(settings, writer);
     }
     let list: String = differences.iter().map(|difference| format!("\n  - {difference}")).collect();
     Err(format!("the topics are not as the settings say:{list}").into())
@@ -212,29 +219,39 @@ struct About {
     /// The data directory, if the broker is ours.
     own_data: Option<String>,
     listen: SocketAddr,
-    admin_token: String,
+    /// None: the settings have one.
+    admin_token: Option<String>,
     demo: bool,
     private: bool,
     /// What the other commands need to find the broker.
     option: String,
-    /// What `apply` needs to find the key.
-    key_option: String,
+    /// What `apply` needs to find the API and the token.
+    api_options: String,
 }
 
 impl About {
-    fn new(args: &DevArgs, settings: &Settings, broker: Option<&DevBroker>, admin_token: String) -> Self {
+    fn new(
+        args: &DevArgs,
+        settings: &Settings,
+        broker: Option<&DevBroker>,
+        admin_token: Option<String>,
+    ) -> Self {
         let kafka = settings.kafka.bootstrap_servers.clone();
         let found = kafka.ends_with(":9092") && kafka.starts_with("127.0.0.1");
+        let listen = settings.api.listen;
+        let mut api_options = String::new();
+        if !FOUND_API.contains(&&*listen.to_string()) {
+            api_options += &format!(" --api http://{listen}");
+        }
+        if admin_token.is_some() && args.data_dir != Path::new(DATA_DIR) {
+            api_options += &format!(" --token-file {}", token_file(&args.data_dir).display());
+        }
         Self {
             namespace: settings.kafka.namespace.clone(),
             own_data: broker.map(|_| display(&args.data_dir)),
-            listen: settings.api.listen,
+            listen,
             admin_token,
-            key_option: if args.data_dir == Path::new(DATA_DIR) {
-                String::new()
-            } else {
-                format!(" --data-dir {}", display(&args.data_dir))
-            },
+            api_options,
             demo: args.demo,
             private: settings.egress.allow_private,
             option: if found { String::new() } else { format!(" --bootstrap-servers {kafka}") },
@@ -243,7 +260,8 @@ impl About {
     }
 
     fn text(&self) -> String {
-        let Self { namespace, kafka, listen, admin_token, option, key_option, .. } = self;
+        let Self { namespace, kafka, listen, option, api_options, .. } = self;
+        let admin_token = self.admin_token.as_deref().unwrap_or("as the settings say (api.admin_token)");
         let mut text =
             format!("hookstream is ready: `{namespace}` on {kafka}, http://{listen}, Ctrl-C stops it\n");
         match &self.own_data {
@@ -266,7 +284,7 @@ impl About {
         text += &format!(
             "Try next, in other terminals:
   hookstream listen --addr 127.0.0.1:9000
-  echo 'webhooks: [{{name: mine, url: \"http://127.0.0.1:9000/\", event_types: [\"*\"]}}]' | hookstream apply -f -{option}{key_option}
+  echo 'webhooks: [{{name: mine, url: \"http://127.0.0.1:9000/\", event_types: [\"*\"]}}]' | hookstream apply -f -{api_options}
   hookstream events send --topic {FIRST_TOPIC} --type order.paid --data '{{\"id\": 1}}'{option}"
         );
         text
@@ -287,7 +305,7 @@ mod tests {
     fn the_ready_line_starts_as_promised() {
         let settings = Settings::load_for_development(None, Map::new()).unwrap();
         let args = DevArgs::parse_for_test(&["hookstream", "dev"]);
-        let text = About::new(&args, &settings, None, "hsa_1".to_owned()).text();
+        let text = About::new(&args, &settings, None, Some("hsa_1".to_owned())).text();
         assert!(text.starts_with("hookstream is ready"), "{text}");
         assert!(!text.contains("--bootstrap-servers"), "{text}");
         insta::assert_snapshot!(text);

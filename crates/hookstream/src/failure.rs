@@ -8,11 +8,11 @@ use hookstream_types::Chain;
 
 /// It didn't work.
 pub(crate) const EXIT_FAILURE: u8 = 1;
-/// `apply --dry-run`: file and cluster differ.
+/// `apply --dry-run`: the file and what is configured differ.
 pub(crate) const EXIT_DIFFERS: u8 = 2;
 /// Bad arguments, settings or input (`EX_USAGE` of sysexits).
 pub(crate) const EXIT_USAGE: u8 = 64;
-/// No broker answers (`EX_UNAVAILABLE`).
+/// No broker or no API answers (`EX_UNAVAILABLE`).
 pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
 
 /// The same for people.
@@ -20,9 +20,9 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0   done
   1   failure
-  2   `apply --dry-run`: the file and the cluster differ
+  2   `apply --dry-run`: the file and what is configured differ
   64  bad arguments, settings or input
-  69  no broker answers";
+  69  no broker, or no API, answers";
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) enum Failure {
     Settings(Vec<Problem>),
     /// What was given can't be right.
     Usage(Box<dyn Error + Send + Sync>),
-    /// No broker answers.
+    /// No broker or no API answers.
     Unavailable(Box<dyn Error + Send + Sync>),
     Other(Box<dyn Error + Send + Sync>),
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use hookstream_config::base::{keyring, writer};
 use hookstream_config::{Change, ConfigWriter, Refused, State, WriteError};
 use hookstream_types::AccountUid;
+use hookstream_wire::Topics;
 
-use crate::apply::{failure, writer};
 use crate::args::{KeysArgs, KeysCommand};
+use crate::cluster::{Cluster, write_failure};
 use crate::failure::{EXIT_FAILURE, Failure};
 
 /// Who made the change, in the configuration's records.
@@ -19,9 +21,18 @@ const AT_ONCE: usize = 32;
 pub(crate) fn run(args: &KeysArgs) -> Result<ExitCode, Failure> {
     let (KeysCommand::Rotate(of) | KeysCommand::Check(of)) = &args.command;
     let settings = of.cluster.settings_with_key(&of.data_dir)?;
-    let (cluster, writer) = writer(&settings)?;
+    let keyring = keyring(&settings).map_err(|problem| Failure::Settings(vec![problem]))?;
+    let cluster = Cluster::connect(&settings)?;
+    let names = Topics::new(&settings.kafka.namespace, &settings.topics.retry_ladder);
+    for topic in [&names.config, &names.audit] {
+        if !cluster.has_topic(topic)? {
+            let message = format!("there is no topic `{topic}`; `hookstream topics create` makes it");
+            return Err(Failure::Other(message.into()));
+        }
+    }
+    let writer = writer(&settings, keyring)?;
     cluster.block_on(async {
-        let before = writer.read(Use::of).await.map_err(failure)?;
+        let before = writer.read(Use::of).await.map_err(write_failure)?;
         let is_done = match args.command {
             KeysCommand::Check(_) => {
                 print!("{}", before.table());
@@ -129,12 +140,12 @@ async fn rotate(writer: &ConfigWriter, before: &Use) -> Result<bool, Failure> {
             Ok(count) => count,
             // An account that was deleted meanwhile, or can't be opened, is not to stop the others.
             Err(WriteError::Refused(_)) => one_by_one(writer, some).await?,
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(write_failure(error)),
         };
     }
     println!("sealed anew with key `{}`: {}", before.newest(), accounts(sealed));
     println!("sealed with it already: {}", accounts(before.count(before.newest())));
-    let after = writer.read(Use::of).await.map_err(failure)?;
+    let after = writer.read(Use::of).await.map_err(write_failure)?;
     print!("{}", after.conclusion());
     Ok(after.accounts.keys().all(|key| key == after.newest()))
 }
@@ -148,7 +159,7 @@ async fn one_by_one(writer: &ConfigWriter, accounts: &[AccountUid]) -> Result<us
             Err(WriteError::Refused(refused)) => {
                 eprintln!("not sealed anew: {}", hookstream_types::Chain(&refused))
             }
-            Err(error) => return Err(failure(error)),
+            Err(error) => return Err(write_failure(error)),
         }
     }
     Ok(sealed)

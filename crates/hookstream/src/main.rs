@@ -3,11 +3,13 @@
 //! One module per command. What a command prints as its result goes to stdout; progress and errors go to stderr; the
 //! exit code says which kind of failure it was ([`failure::Failure`]).
 
+mod api;
 mod apply;
 mod args;
 mod cluster;
 mod dev;
 mod events;
+mod export;
 mod failure;
 mod keys;
 mod listen;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Topics(args) => topics::run(&args),
         Command::Apply(args) => apply::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Listen(args) => listen::run(args),

@@ -1,8 +1,11 @@
 //! `hookstream topics create|check`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use hookstream_config::base::writer;
 use hookstream_config::topics::specs;
+use hookstream_config::{Keyring, os_random};
 
 use crate::args::{TopicsArgs, TopicsCommand};
 use crate::cluster::{Cluster, failure};
@@ -18,7 +21,9 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<ExitCode, Failure> {
         for topic in cluster.create_topics(&specs).map_err(failure)? {
             println!("created `{topic}`");
         }
-        cluster.record(&settings)?;
+        // It seals nothing, so that it needs no key.
+        let writer = writer(&settings, Arc::new(Keyring::blind(&mut os_random)))?;
+        cluster.record(&settings, &writer)?;
     }
     let differences = cluster.check_topics(&specs)?;
     if differences.is_empty() {

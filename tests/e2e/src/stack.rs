@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +16,8 @@ use crate::ledger::Ledger;
 use crate::service::{Role, Service, binary, tail};
 use crate::wait::SOON;
 
+/// Long enough.
+const ADMIN_TOKEN: &str = "the-operator-of-the-end-to-end-tests";
 /// Any 32 bytes.
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Held for reading by tests that share the brokers in peace, and for writing by one that breaks them.
@@ -61,13 +63,21 @@ impl fmt::Display for Outcome {
 impl Outcome {
     /// Runs a program of ours to its end, with these variables only.
     pub(crate) fn of(program: &str, args: &[&str], env: Vec<(String, String)>) -> Self {
-        let output = Command::new(binary(program))
-            .args(args)
-            .env_clear()
-            .envs(env)
-            .stdin(Stdio::null())
+        Self::run(Command::new(binary(program)).args(args).env_clear().envs(env), Stdio::null())
+    }
+
+    /// Runs `hookstream` in a directory, with these variables only.
+    #[must_use]
+    pub fn within(dir: &Path, env: &[(&str, &str)], args: &[&str], stdin: Stdio) -> Self {
+        let mut command = Command::new(binary("hookstream"));
+        Self::run(command.args(args).env_clear().envs(env.iter().copied()).current_dir(dir), stdin)
+    }
+
+    fn run(command: &mut Command, stdin: Stdio) -> Self {
+        let output = command
+            .stdin(stdin)
             .output()
-            .unwrap_or_else(|error| panic!("`{program}` can't be started: {error}"));
+            .unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -156,6 +166,7 @@ impl Stack {
             ("TOPICS__MIN_INSYNC_REPLICAS", if replicas > 2 { "2" } else { "1" }),
             ("TOPICS__RETRY_LADDER", self.shape.retry_ladder),
             ("SECRETS__KEY", KEY),
+            ("API__ADMIN_TOKEN", ADMIN_TOKEN),
             ("EGRESS__ALLOW_HTTP", "true"),
             ("EGRESS__ALLOW_PRIVATE", "true"),
             ("INGESTER__CORES", "1"),
@@ -221,25 +232,28 @@ impl Stack {
         Outcome::of("hookstream", args, self.env())
     }
 
-    /// `hookstream apply`.
+    /// `hookstream apply`, to an API that is there for it alone.
     ///
     /// # Panics
     /// If it fails.
     #[track_caller]
     pub fn apply(&self, config: &Config) {
-        let outcome = self.try_apply(&config.to_file());
+        let outcome = self.apply_with(&self.start(Role::Api), &config.to_file());
         assert!(outcome.code == Some(0), "`hookstream apply` failed: {outcome}");
     }
 
-    /// `hookstream apply` of a file with this text.
+    /// `hookstream apply` of a file with this text, to the API of this process.
     ///
     /// # Panics
     /// If the file can't be written.
     #[must_use]
-    pub fn try_apply(&self, text: &str) -> Outcome {
+    pub fn apply_with(&self, api: &Service, text: &str) -> Outcome {
         let file = self.dir.join("config.yaml");
         fs::write(&file, text).expect("a file in the temporary directory");
-        self.hookstream(&["apply", "-f", &file.display().to_string()])
+        let url = format!("http://{}", api.api());
+        let mut env = self.env();
+        env.push(("HOOKSTREAM__API__URL".to_owned(), url));
+        Outcome::of("hookstream", &["apply", "-f", &file.display().to_string()], env)
     }
 
     /// Produces CloudEvents of `event_type` to the source topic, with the ids `first..first + count`.

@@ -91,7 +91,6 @@ impl Kinds for Webhooks {
         Ok(Change::DeleteWebhook { id: webhook_id(Id::Existing(id))?, expected })
     }
 
-    /// Who is to be published must answer a ping.
     async fn verify(api: &Api, planned: &Planned) -> Result<(), Problem> {
         let Change::PutWebhook { id, webhook, .. } = &planned.change else { return Ok(()) };
         if webhook.state != WebhookState::Published {
@@ -110,7 +109,11 @@ fn webhook_id(id: Id<'_>) -> Result<WebhookId, Problem> {
 }
 
 /// The webhook as it would be, and whether its account asks for a ping.
-fn preview(state: &State, id: WebhookId, spec: &WebhookSpec) -> Result<(Webhook, Verification), Problem> {
+pub(crate) fn preview(
+    state: &State,
+    id: WebhookId,
+    spec: &WebhookSpec,
+) -> Result<(Webhook, Verification), Problem> {
     let webhook = state.preview(id, spec).map_err(|error| unopened(id, &error))?;
     Ok((webhook, verification(state, spec.account)))
 }
@@ -119,7 +122,11 @@ fn verification(state: &State, account: AccountUid) -> Verification {
     state.account(account).map(|record| record.account.verification).unwrap_or_default()
 }
 
-async fn verify(api: &Api, (webhook, verification): (Webhook, Verification)) -> Result<(), Problem> {
+/// Who is to be published must answer a ping, if its account asks for one.
+pub(crate) async fn verify(
+    api: &Api,
+    (webhook, verification): (Webhook, Verification),
+) -> Result<(), Problem> {
     let prepared = prepare(api, webhook)?;
     if verification == Verification::None {
         return Ok(());

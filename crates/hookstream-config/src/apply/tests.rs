@@ -114,13 +114,14 @@ fn what_is_exported_and_applied_again_changes_nothing() {
     assert_eq!(state.view().webhooks.len(), 2);
     assert_eq!(state.problems().collect::<Vec<_>>(), []);
     let exported = render::export(&state);
-    let text = serde_norway::to_string(&exported).unwrap();
+    let text = render::to_yaml(&exported).unwrap();
+    insta::assert_snapshot!(text);
     for secret in ["s3cr3t", "t0ken", "S3cret!", "X-B: c"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
     for prune in [false, true] {
         let planned = apply(&mut state, &text, prune);
-        assert!(planned.is_empty(), "{}{text}", planned.render());
+        assert!(planned.is_empty(), "{}{text}", shown(&planned.items));
     }
     // As JSON of the API too: each resource can be read from what shows it.
     for record in state.webhooks() {
@@ -142,14 +143,14 @@ fn what_is_exported_and_applied_again_changes_nothing() {
 fn the_same_file_again_changes_nothing() {
     let mut state = testing::state();
     let first = apply(&mut state, FILE, false);
-    assert_eq!(first.counts(), (6, 0, 0, 0), "two accounts, a source, an event type, two webhooks");
+    assert_eq!(counts(&first.items), (6, 0, 0, 0), "two accounts, a source, an event type, two webhooks");
     assert_eq!(first.generated.len(), 1);
     assert_eq!(first.generated[0].0, "default/two");
     assert_eq!(crate::checks::secret(first.generated[0].1.expose(), false), Ok(()));
     for prune in [false, true] {
         let again = apply(&mut state, FILE, prune);
-        assert!(again.is_empty(), "{}", again.render());
-        assert_eq!(again.counts(), (0, 0, 0, 6));
+        assert!(again.is_empty(), "{}", shown(&again.items));
+        assert_eq!(counts(&again.items), (0, 0, 0, 6));
     }
     let view = state.view();
     assert_eq!((view.webhooks.len(), state.problems().count()), (2, 0));
@@ -167,7 +168,7 @@ fn a_change_is_shown_field_by_field_and_secrets_are_not() {
         .replace("topics: [orders]", "topics: [orders, refunds]");
     let plan = apply(&mut state, &changed, false);
     assert_eq!(
-        plan.render(),
+        shown(&plan.items),
         "~ source shop\n    topics: orders -> orders, refunds\n~ webhook acme/one\n    \
          rate: 0.3333333333333333 -> 5.0\n    url: https://example.com/one -> https://example.com/1\n    \
          headers: … -> changed\n    secret: … -> changed\n0 to create, 2 to update, 0 to delete, 4 unchanged\n"
@@ -182,7 +183,7 @@ fn only_pruning_deletes_and_only_in_sections_that_are_there() {
     assert!(apply(&mut state, "sources: []", false).is_empty());
     assert!(apply(&mut state, "event_types: [order.created]", true).is_empty());
     let planned = apply(&mut state, "accounts: []\nsources: []\nevent_types: []\nwebhooks: []", true);
-    assert_eq!(planned.counts(), (0, 0, 5, 0), "the default account stays\n{}", planned.render());
+    assert_eq!(counts(&planned.items), (0, 0, 5, 0), "the default account stays\n{}", shown(&planned.items));
     assert_eq!((state.webhooks().count(), state.sources().count(), state.accounts().count()), (0, 0, 1));
 }
 
@@ -205,7 +206,7 @@ fn a_state_that_others_set_stays_unless_the_file_names_one() {
     let record = state.webhook_by_name(uid, "one").unwrap();
     assert_eq!((record.state, record.disabled_reason.as_deref()), (WebhookState::Disabled, Some("410")));
     let planned = apply(&mut state, &FILE.replace("name: one", "name: one\n    state: published"), false);
-    assert!(planned.render().contains("state: disabled -> published"));
+    assert!(shown(&planned.items).contains("state: disabled -> published"));
     assert_eq!(state.webhook_by_name(uid, "one").unwrap().disabled_reason, None);
 }
 
@@ -223,6 +224,31 @@ fn what_does_not_exist_is_named_with_its_place() {
 }
 
 #[test]
+fn what_is_to_stay_and_is_not_there_is_named_with_its_place() {
+    let mut state = testing::state();
+    apply(&mut state, FULL, false);
+    let mut exported = render::to_yaml(&render::export(&state)).unwrap();
+    let places = |state: &State, text: &str| {
+        let problems = diff(state, &manifest(text), options(false), &mut counter()).unwrap_err();
+        problems.into_iter().map(|problem| problem.place).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        places(&testing::state(), &exported),
+        [
+            "authorizations[0].basic.password",
+            "authorizations[1].bearer.token",
+            "authorizations[2].header.value",
+            "authorizations[3].oauth2.client_secret",
+            "webhooks[0].headers.x-a",
+            "webhooks[0].headers.x-b",
+        ]
+    );
+    // Other credentials than those that the secret was given for.
+    exported = exported.replace("https://id.example/token", "https://other.example/token");
+    assert_eq!(places(&state, &exported), ["authorizations[3].oauth2.client_secret"]);
+}
+
+#[test]
 fn retry_schedules_are_shown_as_written() {
     let file = manifest(
         "webhooks: [{name: a, event_types: [a], url: 'https://a.example', retry: [0s, 250ms, 5s, 2m, 24h]}]",
@@ -236,6 +262,17 @@ fn retry_schedules_are_shown_as_written() {
 }
 
 proptest! {
+    /// Texts that look like something else to a reader of YAML stay what they are.
+    #[test]
+    fn any_text_survives_an_export(text in any_text(), name in any_text()) {
+        let export = serde_json::json!({
+            "event_types": [{ "name": "a", "description": text, "sample": { name: text } }],
+            "webhooks": [{ "payload": { "template": text } }],
+        });
+        let yaml = render::to_yaml(&export).unwrap();
+        prop_assert_eq!(serde_norway::from_str::<serde_json::Value>(&yaml).unwrap(), export, "{}", yaml);
+    }
+
     /// Whatever was there, after applying a file nothing is left to do, and with pruning nothing else is there.
     #[test]
     fn applying_is_idempotent(before in any_file(), after in any_file()) {
@@ -247,6 +284,47 @@ proptest! {
         prop_assert_eq!(state.view().webhooks.len(), state.webhooks().count());
         prop_assert_eq!(state.problems().count(), 0);
     }
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    let tricky = prop_oneof![
+        Just("no"),
+        Just("~"),
+        Just("null"),
+        Just("1e3"),
+        Just("0x1f"),
+        Just("-"),
+        Just("? a"),
+        Just("# a"),
+        Just("a: b"),
+        Just("*a"),
+        Just("&a"),
+        Just("!a"),
+        Just("%a"),
+        Just("@a"),
+        Just("---"),
+        Just("2026-11-23"),
+        Just(".inf"),
+        Just("<<"),
+        Just(" a"),
+        Just("a "),
+        Just("\n"),
+        Just(" \n a"),
+        Just("\ta"),
+        Just("\u{85}"),
+        Just("\u{2028}"),
+        Just("\u{feff}"),
+        Just("\u{7f}"),
+        Just("\r\n"),
+        Just("'"),
+        Just("\""),
+        Just("\\"),
+    ];
+    prop_oneof![
+        prop::collection::vec(tricky, 0..4).prop_map(|parts| parts.concat()),
+        ".{0,40}",
+        "[ -~\n\t]{0,40}",
+    ]
 }
 
 fn any_file() -> impl Strategy<Value = String> {

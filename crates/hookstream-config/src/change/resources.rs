@@ -138,42 +138,23 @@ pub(super) fn put_authorization(
     }
     let data_key = state.data_key(account);
     let data_key = data_key.map_err(|source| Refused::Unopened { key: key.clone(), source })?;
-    let old = old.map(|old| &old.credentials);
-    let mut seal = |given: &Option<SecretString>, kept: Option<&Sealed>, field: &str| match (given, kept) {
+    let (field, given) = spec.credentials.secret();
+    let sealed = match (given, spec.credentials.kept(old.map(|old| &old.credentials))) {
         (Some(secret), _) => {
             let place = Place { account, record: &key, field: CREDENTIALS_FIELD };
-            Ok(data_key.seal(&place, secret.expose().as_bytes(), fill))
+            data_key.seal(&place, secret.expose().as_bytes(), fill)
         }
-        (None, Some(kept)) => Ok(kept.clone()),
-        (None, None) => Err(Refused::NothingToKeep { key: key.clone(), field: field.to_owned() }),
+        (None, Some(kept)) => kept.clone(),
+        (None, None) => return Err(Refused::NothingToKeep { key, field: field.to_owned() }),
     };
-    let credentials = match (&spec.credentials, old) {
-        (CredentialsSpec::Header { name, value, secret }, old) => {
-            let kept = old
-                .filter(|old| matches!(old, SealedCredentials::Header { name: other, .. } if other == name));
-            let value = seal(value, kept.map(SealedCredentials::sealed), "value")?;
-            SealedCredentials::Header { name: name.clone(), value, secret: *secret }
+    let credentials = match spec.credentials.clone() {
+        CredentialsSpec::Header { name, secret, .. } => {
+            SealedCredentials::Header { name, value: sealed, secret }
         }
-        (CredentialsSpec::Basic { user, password }, old) => {
-            let kept = old.filter(|old| matches!(old, SealedCredentials::Basic { .. }));
-            let password = seal(password, kept.map(SealedCredentials::sealed), "password")?;
-            SealedCredentials::Basic { user: user.clone(), password }
-        }
-        (CredentialsSpec::Bearer { token }, old) => {
-            let kept = old.filter(|old| matches!(old, SealedCredentials::Bearer { .. }));
-            SealedCredentials::Bearer { token: seal(token, kept.map(SealedCredentials::sealed), "token")? }
-        }
-        (CredentialsSpec::Oauth2 { token_url, client_id, client_secret, scopes }, old) => {
-            // A secret that is kept must not be sent to another token endpoint than it was given for.
-            let kept = old.filter(
-                |old| matches!(old, SealedCredentials::Oauth2 { token_url: other, .. } if other == token_url),
-            );
-            SealedCredentials::Oauth2 {
-                token_url: token_url.clone(),
-                client_id: client_id.clone(),
-                client_secret: seal(client_secret, kept.map(SealedCredentials::sealed), "client_secret")?,
-                scopes: scopes.clone(),
-            }
+        CredentialsSpec::Basic { user, .. } => SealedCredentials::Basic { user, password: sealed },
+        CredentialsSpec::Bearer { .. } => SealedCredentials::Bearer { token: sealed },
+        CredentialsSpec::Oauth2 { token_url, client_id, scopes, .. } => {
+            SealedCredentials::Oauth2 { token_url, client_id, client_secret: sealed, scopes }
         }
     };
     let AuthorizationSpec { name, description, endpoint, .. } = spec.clone();
@@ -186,6 +167,43 @@ pub(super) fn put_authorization(
         credentials,
         meta,
     })))
+}
+
+impl CredentialsSpec {
+    /// The secret part, if it is given, and the field that has it.
+    pub(crate) fn secret(&self) -> (&'static str, Option<&SecretString>) {
+        match self {
+            Self::Header { value, .. } => ("value", value.as_ref()),
+            Self::Basic { password, .. } => ("password", password.as_ref()),
+            Self::Bearer { token } => ("token", token.as_ref()),
+            Self::Oauth2 { client_secret, .. } => ("client_secret", client_secret.as_ref()),
+        }
+    }
+
+    /// The field that says which they are.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Header { .. } => "header",
+            Self::Basic { .. } => "basic",
+            Self::Bearer { .. } => "bearer",
+            Self::Oauth2 { .. } => "oauth2",
+        }
+    }
+
+    /// The secret that stays if none is given.
+    pub(crate) fn kept<'a>(&self, old: Option<&'a SealedCredentials>) -> Option<&'a Sealed> {
+        let fits = |old: &&SealedCredentials| match (self, old) {
+            (Self::Header { name, .. }, SealedCredentials::Header { name: other, .. }) => name == other,
+            (Self::Basic { .. }, SealedCredentials::Basic { .. })
+            | (Self::Bearer { .. }, SealedCredentials::Bearer { .. }) => true,
+            // It must not be sent to another token endpoint than it was given for.
+            (Self::Oauth2 { token_url, .. }, SealedCredentials::Oauth2 { token_url: other, .. }) => {
+                token_url == other
+            }
+            _ => false,
+        };
+        old.filter(fits).map(SealedCredentials::sealed)
+    }
 }
 
 pub(super) fn delete_authorization(

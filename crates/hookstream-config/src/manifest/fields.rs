@@ -6,10 +6,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hookstream_types::UnixMillis;
+use hookstream_types::{SecretString, UnixMillis};
 use serde_norway::Value;
 
 use super::ManifestProblem;
+use super::filled::Resolved;
 
 /// What resources show besides what can be set: passed over in documents that come back.
 const SHOWN: &[&str] = &[
@@ -26,10 +27,11 @@ const SHOWN: &[&str] = &[
     "action",
 ];
 
-/// The problems found so far.
+/// The problems found so far, and what references stand for.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: RefCell<Vec<ManifestProblem>>,
+    resolved: RefCell<Resolved>,
     /// Of a document of the API's.
     is_json: bool,
 }
@@ -39,8 +41,16 @@ impl Problems {
         Self { is_json: true, ..Self::default() }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.borrow().is_empty()
+    }
+
     pub(super) fn into_inner(self) -> Vec<ManifestProblem> {
         self.found.into_inner()
+    }
+
+    pub(super) fn into_resolved(self) -> Resolved {
+        self.resolved.into_inner()
     }
 }
 
@@ -62,6 +72,11 @@ impl<'a> Node<'a> {
         let problem = ManifestProblem { place: self.place.clone(), message: message.to_owned() };
         self.problems.found.borrow_mut().push(problem);
         None
+    }
+
+    /// Notes what the reference that stands here stands for.
+    pub(super) fn resolved(&self, value: &SecretString) {
+        self.problems.resolved.borrow_mut().put(self.value, value.clone());
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -220,8 +235,8 @@ impl<'a> Node<'a> {
 
     /// A list at the top of the file. None: it is not there (or has problems, which are noted).
     pub(super) fn section<T>(&self, field: &str, read: impl Fn(&Self) -> Option<T>) -> Option<Vec<T>> {
-        /// More would not fit into a few transactions.
-        const MAX_ITEMS: usize = 100_000;
+        /// Whatever is exported can be applied: the bound on a document's bytes is reached before.
+        const MAX_ITEMS: usize = 1_000_000;
         self.get(field)?.list(0, MAX_ITEMS, read)
     }
 

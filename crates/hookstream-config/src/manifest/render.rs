@@ -13,6 +13,7 @@ use hookstream_types::{AccountUid, UnixMillis};
 use hookstream_wire::config::{
     AccountRecord, AuthorizationRecord, ClientRecord, SealedCredentials, WebhookRecord,
 };
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::fields::camel;
@@ -271,17 +272,69 @@ fn missing_scopes(state: &State, record: &WebhookRecord) -> Vec<String> {
     scopes
 }
 
-/// All that a file can hold, as a file. Clients of the API are not in it: their secrets can't be made again.
+/// All that a file can hold, as a file, in the order of names. Clients of the API are not in it: their secrets can't
+/// be made again.
 #[must_use]
 pub fn export(state: &State) -> Value {
     let form = Form::File;
-    let authorizations = state.authorizations().map(|found| authorization(state, found, form));
     json!({
-        "accounts": state.accounts().map(|found| account(found, form)).collect::<Vec<_>>(),
-        "sources": state.sources().map(|found| source(found, form)).collect::<Vec<_>>(),
-        "event_types": state.event_types().map(|found| event_type(found, form)).collect::<Vec<_>>(),
-        "apps": state.apps().map(|found| app(state, found, form)).collect::<Vec<_>>(),
-        "authorizations": authorizations.collect::<Vec<_>>(),
-        "webhooks": state.webhooks().map(|found| webhook(state, found, form)).collect::<Vec<_>>(),
+        "accounts": by_name(state.accounts().map(|found| account(found, form))),
+        "sources": by_name(state.sources().map(|found| source(found, form))),
+        "event_types": by_name(state.event_types().map(|found| event_type(found, form))),
+        "apps": by_name(state.apps().map(|found| app(state, found, form))),
+        "authorizations": by_name(state.authorizations().map(|found| authorization(state, found, form))),
+        "webhooks": by_name(state.webhooks().map(|found| webhook(state, found, form))),
     })
+}
+
+/// What stands above an export.
+const ABOUT: &str = "\
+# The configuration, as `hookstream export` wrote it; `hookstream apply -f` makes it so.
+# Secrets are not in it. Where one is, `sensitive_value_present: true` says so, and means that it stays as it is; to apply
+# this where there is none yet, put a value there: text, `{env: NAME}` or `{file: PATH}`. Signing secrets are left out: they
+# stay, and a new webhook gets a new one unless it has a `secret` here. Clients of the API are not in it either.
+";
+
+/// An export as the text of a file.
+///
+/// # Errors
+/// If it can't be written as YAML.
+pub fn to_yaml(export: &Value) -> Result<String, serde_norway::Error> {
+    /// Each needs only what stands before it.
+    const SECTIONS: &[&str] = &["accounts", "sources", "event_types", "apps", "authorizations", "webhooks"];
+    /// What a person looks for first.
+    const FIELDS: &[&str] = &["account", "name", "description"];
+    let text = serde_norway::to_string(&Ordered { value: export, first: &[SECTIONS, FIELDS] })?;
+    Ok(format!("{ABOUT}{text}"))
+}
+
+/// JSON in whose maps some fields stand first, by level; lists have no level of their own.
+struct Ordered<'a> {
+    value: &'a Value,
+    first: &'a [&'a [&'a str]],
+}
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.value, self.first) {
+            (Value::Array(items), first) => {
+                serializer.collect_seq(items.iter().map(|value| Ordered { value, first }))
+            }
+            (Value::Object(fields), [first, below @ ..]) => {
+                let leading = first.iter().filter_map(|name| fields.get_key_value(*name));
+                let others = fields.iter().filter(|(name, _)| !first.contains(&name.as_str()));
+                let within = |(name, value)| (name, Ordered { value, first: below });
+                serializer.collect_map(leading.chain(others).map(within))
+            }
+            (value, _) => value.serialize(serializer),
+        }
+    }
+}
+
+/// Ids, in whose order they come, are another installation's others.
+fn by_name(documents: impl Iterator<Item = Value>) -> Vec<Value> {
+    let mut documents: Vec<_> = documents.collect();
+    let text = |document: &Value, field: &str| document[field].as_str().unwrap_or_default().to_owned();
+    documents.sort_by_cached_key(|document| (text(document, "account"), text(document, "name")));
+    documents
 }

@@ -139,6 +139,61 @@ webhooks:
     );
 }
 
+/// What is read of the JSON is what is read of the file, and nothing but references is replaced.
+#[test]
+fn a_file_becomes_a_document_with_values_for_references() {
+    let text = r#"
+# Comments and anchors are the file's own.
+event_types: [{name: a.b, sample: {env: TOKEN, ratio: 1.5, none: ~}}]
+authorizations:
+  - {name: b, endpoint: "https://b.example", basic: {user: ann, password: {env: TOKEN}}}
+  - {name: o, endpoint: "https://b.example", oauth2: {tokenUrl: "https://i.example", client_id: c, client_secret: {file: new}}}
+webhooks:
+  - name: w
+    event_types: &types ["*"]
+    url: https://example.com/
+    headers: {x-env: {env: TOKEN}, x: {sensitive_value_present: true}}
+    secrets: [{value: {file: new}, until: 2030-01-01T00:00:00Z}, {env: TOKEN}]
+    signature: none
+  - {name: v, event_types: *types, url: "https://example.com/", signature: none, secret: {file: new}}
+"#;
+    let resolve = |reference: Reference<'_>| match reference {
+        Reference::Env("TOKEN") => Ok(SecretString::new("t\\\"1\"".into())),
+        Reference::File("new") => Ok(SecretString::new("n3w".into())),
+        _ => Err("unexpected".to_owned()),
+    };
+    let problems = Manifest::to_json(text, &no_references).unwrap_err();
+    let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "authorizations[0].basic.password",
+            "authorizations[1].oauth2.client_secret",
+            "webhooks[0].headers.x-env",
+            "webhooks[0].secrets[0].value",
+            "webhooks[0].secrets[1]",
+            "webhooks[1].secret",
+        ]
+    );
+    let json = Manifest::to_json(text, &resolve).unwrap();
+    let document: serde_json::Value = serde_json::from_str(json.expose()).unwrap();
+    assert_eq!(document["event_types"][0]["sample"]["env"], "TOKEN");
+    assert_eq!(document["webhooks"][0]["headers"]["x-env"], "t\\\"1\"");
+    assert_eq!(document["webhooks"][0]["secrets"][0]["value"], "n3w");
+    assert_eq!(document["webhooks"][1]["secret"], "n3w");
+    assert_eq!(document["authorizations"][1]["oauth2"]["client_secret"], "n3w");
+    assert_eq!(Manifest::parse_json(json.expose().as_bytes()), Manifest::parse(text, &resolve));
+}
+
+#[test]
+fn what_comes_over_a_network_is_strict_json() {
+    let problem = |text: &str| Manifest::parse_json(text.as_bytes()).unwrap_err().remove(0).to_string();
+    assert!(problem("webhooks: []").starts_with("the document is not JSON"));
+    assert!(problem(r#"{"webhooks": [], "webhooks": []}"#).contains("duplicate"));
+    let referring = r#"{"webhooks": [{"name": "a", "event_types": ["a"], "url": "https://a.example", "secret": {"env": "HOME"}}]}"#;
+    assert_eq!(problem(referring), "webhooks[0].secret: must be text: references are for files");
+}
+
 #[test]
 fn what_is_no_file() {
     assert!(problems("{")[0].starts_with("the file is not YAML"));

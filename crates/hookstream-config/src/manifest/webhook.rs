@@ -257,7 +257,13 @@ pub(super) fn referenced(node: &Node<'_>, resolve: Resolve<'_>) -> Option<Secret
         (None, Some(file)) => resolve(Reference::File(&file.text(checks::name)?)),
         _ => Err("must be text, `{env: NAME}` or `{file: PATH}`".to_owned()),
     };
-    resolved.map_err(|message| node.problem::<()>(&message)).ok()
+    match resolved {
+        Ok(value) => {
+            node.resolved(&value);
+            Some(value)
+        }
+        Err(message) => node.problem(&message),
+    }
 }
 
 fn read_retry(node: &Node<'_>) -> Option<RetrySchedule> {

@@ -430,7 +430,13 @@ async fn the_thread_answers() {
     let writer = ConfigWriter::start(make).unwrap();
     writer.write("ann", vec![add("a")]).await.unwrap();
     assert!(writer.write("ann", vec![add("a")]).await.is_err());
-    assert_eq!(writer.read(|state| state.event_types().count()).await.unwrap(), 1);
+    let count = |state: &State| state.event_types().count();
+    assert_eq!(writer.read(count).await.unwrap(), 1);
+    // A rehearsal shows what would be, and leaves nothing behind.
+    let rehearse = |changes| writer.rehearse(changes, UnixMillis(5), count);
+    assert_eq!(rehearse(vec![add("b"), add("c")]).await, Ok(3));
+    assert!(matches!(rehearse(vec![add("b"), add("a")]).await, Err(WriteError::Refused(_))));
+    assert_eq!(writer.read(count).await.unwrap(), 1);
 }
 
 fn rand_id() -> u128 {

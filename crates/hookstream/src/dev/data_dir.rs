@@ -12,12 +12,22 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 const KEY_FILE: &str = "key";
 /// The one that has the administrator's token.
 const TOKEN_FILE: &str = "admin-token";
-/// Names the token instead.
-const TOKEN_VARIABLE: &str = "HOOKSTREAM_ADMIN_TOKEN";
+
+/// Makes the directory, for its owner's eyes.
+pub(super) fn make(data_dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    // Nothing in the directory belongs into a repository.
+    fs::write(data_dir.join(".gitignore"), "*\n")
+}
 
 /// Where the key is.
 pub(crate) fn key_file(data_dir: &Path) -> PathBuf {
     data_dir.join(KEY_FILE)
+}
+
+/// Where the administrator's token is.
+pub(crate) fn token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(TOKEN_FILE)
 }
 
 /// Makes a key that stays; returns where it is.
@@ -27,12 +37,9 @@ pub(super) fn key(data_dir: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The administrator's token: the environment's, or one that is made once and stays.
+/// The administrator's token, which is made once and stays.
 pub(super) fn admin_token(data_dir: &Path) -> io::Result<String> {
-    if let Some(token) = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()) {
-        return Ok(token);
-    }
-    let path = data_dir.join(TOKEN_FILE);
+    let path = token_file(data_dir);
     keep(&path, || Ok(format!("hsa_{}", URL_SAFE_NO_PAD.encode(random()?))))?;
     Ok(fs::read_to_string(path)?.trim().to_owned())
 }
@@ -45,11 +52,6 @@ fn random() -> io::Result<[u8; 32]> {
 
 /// Writes a file that nobody else may read, if it is not there.
 fn keep(path: &Path, make: impl FnOnce() -> io::Result<String>) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // Nothing in the directory belongs into a repository.
-        fs::write(dir.join(".gitignore"), "*\n")?;
-    }
     if path.exists() {
         return Ok(());
     }
@@ -70,6 +72,7 @@ mod tests {
     fn what_is_secret_is_made_once_and_is_its_owners() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
+        make(&data_dir).unwrap();
         let path = key(&data_dir).unwrap();
         let made = fs::read_to_string(&path).unwrap();
         let token = admin_token(&data_dir).unwrap();

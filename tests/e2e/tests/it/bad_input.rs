@@ -68,7 +68,7 @@ fn a_wrong_url_hurts_only_its_webhook() {
     let wrong = Webhook::new("wrong", format!("http://{nobody}/")).retry_ms(&[0, 100]);
     let right = Webhook::new("right", stack.receiver.url("/right"));
     stack.apply(&Config::new().cloudevents("orders", &stack.source_topic()).webhook(&wrong).webhook(&right));
-    let _services = stack.start_all();
+    let [_ingester, _fanout, _sender, api] = stack.start_all();
     // Too few to open its breaker, which would let one through now and then.
     stack.produce("order.created", 0, 3);
     stack.wait_distinct(3, SOON);
@@ -77,7 +77,7 @@ fn a_wrong_url_hurts_only_its_webhook() {
 
     // What is no URL at all is refused at once, with its place in the file.
     let none = Webhook::new("none", "not a url");
-    let outcome = stack.try_apply(&Config::new().webhook(&none).to_file());
+    let outcome = stack.apply_with(&api, &Config::new().webhook(&none).to_file());
     assert!(outcome.code.is_some_and(|code| code != 0), "it was taken: {outcome}");
     assert!(outcome.stderr.contains("url"), "what is wrong is not named: {outcome}");
 }

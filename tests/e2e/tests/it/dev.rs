@@ -51,16 +51,19 @@ impl Dev {
     }
 
     /// Every event goes to the receiver.
-    fn subscribe(&self, receiver: &Receiver) {
+    fn subscribe(&self, dev: &Service, receiver: &Receiver) {
         let file = self.dir.path().join("webhooks.yaml");
         let url = receiver.url("/mine");
         let text = format!(
             "webhooks: [{{name: mine, url: \"{url}\", event_types: [\"*\"], retry: [0s, 1s, 2s, 5s]}}]"
         );
         std::fs::write(&file, text).expect("a file in a temporary directory");
-        let applied =
-            self.hookstream(&["apply", "-f", &file.display().to_string(), "--data-dir", &self.data()]);
+        let (api, token) = (format!("http://{}", dev.api()), format!("{}/admin-token", self.data()));
+        let file = file.display().to_string();
+        let applied = Outcome::alone(&["apply", "-f", &file, "--api", &api, "--token-file", &token]);
         assert_eq!(applied.code, Some(0), "{applied}");
+        // Its ping.
+        receiver.forget();
     }
 
     fn send(&self, count: usize) {
@@ -95,7 +98,7 @@ fn needs_nothing_else_and_what_it_has_survives() {
     }
     let token = Path::new(&at.data()).join("admin-token");
     assert_eq!(std::fs::metadata(token).expect("it is kept").permissions().mode() & 0o777, 0o600);
-    at.subscribe(&receiver);
+    at.subscribe(&dev, &receiver);
     at.send(5);
     arrived(&receiver, 5);
 

@@ -12,3 +12,4 @@ mod quickstart;
 mod retry;
 mod smoke;
 mod stop;
+mod transfer;

@@ -30,7 +30,8 @@ fn dev_apply_listen_send() {
         dev.log().lines().any(|line| line.starts_with("hookstream is ready"))
     });
 
-    let applied = stack.try_apply(&example(&receiver, &topic));
+    wait_until("the listener listens", SOON, || listener.log().contains("listening on"));
+    let applied = stack.apply_with(&dev, &example(&receiver, &topic));
     assert_eq!(applied.code, Some(0), "{applied}");
     assert!(applied.stdout.contains("my-first-webhook"), "the difference is not shown: {applied}");
     let event = ["--topic", &topic, "--type", "order.paid", "--data", r#"{"id": 4711}"#];
