@@ -11,17 +11,22 @@
 //! under test; everything waited for has a deadline, after which the test says what it saw instead. A failing test
 //! prints the ends of its services' logs.
 
+mod broker;
+mod canary;
 mod config;
 mod feed;
 mod http;
 mod kafka;
 mod ledger;
+pub mod openapi;
 mod proxy;
 mod service;
 pub mod signature;
 mod stack;
 mod wait;
 
+pub use broker::Broker;
+pub use canary::Canaries;
 pub use config::{Config, Webhook};
 pub use feed::{CLOUDEVENTS, Feed};
 pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver};
@@ -30,5 +35,5 @@ pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;
 pub use proxy::Proxy;
 pub use service::{Role, Service, free_address};
-pub use stack::{Outcome, Shape, Stack};
+pub use stack::{ADMIN_TOKEN, KEY, Outcome, Shape, Stack};
 pub use wait::{SOON, wait_for, wait_until};

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 /// An installation on a development broker, called by its operator.
-struct Api {
+pub(crate) struct Api {
     dev: Service,
-    admin: Caller,
-    receiver: Receiver,
+    pub(crate) admin: Caller,
+    pub(crate) receiver: Receiver,
     _dir: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ const SETTINGS: &str = "api:
 ";
 
 impl Api {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| -> PathBuf { dir.path().join(name) };
         std::fs::write(path("settings.yaml"), SETTINGS).expect("a file in a temporary directory");
@@ -68,7 +68,7 @@ impl Api {
     }
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
 }
 
