@@ -2,9 +2,11 @@
 //!
 //! - A [`Stack`] is an installation of its own: a namespace, source topics, a receiver, the services that a test
 //!   starts. Tests share the Kafka that `HOOKSTREAM_TEST_KAFKA` names (else a development
-//!   broker of the test process), and nothing else.
+//!   broker of the test process), and nothing else. A test that stops Kafka has a [`Broker`] of its own.
 //! - A [`Service`] is one process. It is started, killed, stopped and asked for its metrics as an operator would.
 //! - [`Kafka`] reads and writes topics with kcat, a client that we did not write; events get in as other people's do.
+//! - [`Canaries`] are secrets that must turn up nowhere, and [`openapi`] is what the API says that it has, so that a test
+//!   can try all of it.
 //! - A [`Ledger`] is what `attempts` says was decided, to be compared with what the [`Receiver`] saw.
 //!
 //! **Invariants:** what is expected comes from the outside (receivers, topics, exit codes), never from our own code
@@ -29,7 +31,7 @@ pub use broker::Broker;
 pub use canary::Canaries;
 pub use config::{Config, Webhook};
 pub use feed::{CLOUDEVENTS, Feed};
-pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver};
+pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver, Then};
 pub use http::{Caller, Metrics, Reply};
 pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;

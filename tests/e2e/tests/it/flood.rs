@@ -10,7 +10,7 @@ use serde_json::json;
 /// Requests per second of one client.
 const QUOTA: u32 = 50;
 /// Tried at a time by the client that floods.
-const FLOODERS: usize = 4;
+const FLOODERS: u32 = 4;
 /// Events of the other one, before the flood and during it.
 const EVENTS: usize = 60;
 /// Between two of them: well within the quota.
@@ -97,7 +97,7 @@ fn of_one_tenant_is_not_the_others() {
         p99(&during)
     );
     // A burst of a second's worth, and then so many a second.
-    let allowed = f64::from(QUOTA) * (took.as_secs_f64() + 1.0) + FLOODERS as f64;
+    let allowed = f64::from(QUOTA) * (took.as_secs_f64() + 1.0) + f64::from(FLOODERS);
     assert!(f64::from(taken) <= allowed, "{taken} requests were let through, not {allowed}");
     assert!(refused >= taken, "that was no flood: {taken} taken, {refused} refused");
     let bound = p99(&before).mul_f64(1.2) + MACHINE;

@@ -60,7 +60,8 @@ fn failures_are_logged_in_full_and_successes_without_bodies() {
             .collect()
     };
     // The newest first: the one that died, and the one that was delivered at the second attempt.
-    let [dead, delivered] = &list(&quiet)[..] else { panic!("the success is listed") };
+    let listed = list(&quiet);
+    let [dead, delivered] = &listed[..] else { panic!("the success is listed") };
     for (detail, number) in [(dead, 0), (dead, 1), (delivered, 0)] {
         let attempt = &detail["attemptLog"][number];
         assert_eq!(attempt["recorded"], "kept", "{attempt}");

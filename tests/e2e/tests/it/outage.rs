@@ -108,7 +108,8 @@ fn events(outage: &Outage) {
     let names = ["one", "two", "three"];
     let began = Instant::now();
     let refused: Vec<Reply> = thread::scope(|scope| {
-        let sending = names.map(|name| scope.spawn(|| post(&api, name)));
+        let api = &api;
+        let sending = names.map(|name| scope.spawn(move || post(api, name)));
         sending.into_iter().map(|sent| sent.join().expect("it is answered")).collect()
     });
     println!(

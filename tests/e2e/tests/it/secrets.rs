@@ -281,8 +281,8 @@ fn mistakes(operator: &Operator, canaries: &Canaries, webhook: &str) {
             "/api/v1/apply",
             json!({ "webhooks": [{ "account": "acme", "name": "x", "secrets": secret, "headers": secret }] }),
         ),
-        (&rotate, json!({ "secret": [secret] })),
-        (&rotate, json!({ "secret": secret, "overlap": "x" })),
+        (&*rotate, json!({ "secret": [secret] })),
+        (&*rotate, json!({ "secret": secret, "overlap": "x" })),
     ];
     for text in &broken {
         wrong.push(("/api/v1/webhooks", webhook("secret", json!(text))));
@@ -292,7 +292,7 @@ fn mistakes(operator: &Operator, canaries: &Canaries, webhook: &str) {
             "/api/v1/authorizations",
             authorization(json!({ "basic": { "user": "a", "password": text } })),
         ));
-        wrong.push((&rotate, json!({ "secret": text })));
+        wrong.push((&*rotate, json!({ "secret": text })));
     }
     for (path, body) in &wrong {
         let reply = operator.post(path, body);
