@@ -126,6 +126,17 @@ impl Caller {
         Self { addr: self.addr, token: Some(token.to_owned()) }
     }
 
+    /// With an account for what names none.
+    ///
+    /// # Panics
+    /// If this caller is no operator.
+    #[must_use]
+    #[track_caller]
+    pub fn with_default_account(self) -> Self {
+        drop(self.post("/api/v1/accounts", &serde_json::json!({ "name": "default" })).expect(201));
+        self
+    }
+
     /// The client that is registered with this document, with a token and what it was made of: its secret.
     ///
     /// # Panics

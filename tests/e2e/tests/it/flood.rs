@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookstream_e2e::{Answer, Caller, Role, SOON, Stack, wait_until};
+use hookstream_e2e::{Answer, Caller, Role, SOON, Service, Stack, wait_until};
 use serde_json::json;
 
 /// Requests per second of one client.
@@ -48,7 +48,7 @@ fn of_one_tenant_is_not_the_others() {
     let quota = QUOTA.to_string();
     let mut services = [Role::Fanout, Role::Sender, Role::Api]
         .map(|role| stack.launch(role, &[("API__REQUESTS_PER_SECOND", &quota)]));
-    services.iter_mut().for_each(hookstream_e2e::Service::wait_ready);
+    services.iter_mut().for_each(Service::wait_ready);
     let admin = services[2].admin();
     let tenant = |name: &str| {
         admin.post("/api/v1/accounts", &json!({ "name": name, "verification": "none" })).expect(201);

@@ -1,7 +1,7 @@
 //! *Log Only Errors* (requirements, platform D): a webhook's failures are logged in full, its successes are counted
 //! and not listed.
 
-use hookstream_e2e::{Answer, Behaviour, Role, SOON, Stack, wait_until};
+use hookstream_e2e::{Answer, Behaviour, Role, SOON, Service, Stack, wait_until};
 use serde_json::{Value, json};
 
 use crate::api::text;
@@ -13,8 +13,8 @@ const MARK: &str = "what-the-customer-ordered";
 fn failures_are_logged_in_full_and_successes_without_bodies() {
     let stack = Stack::new("only-errors");
     let mut services = [Role::Fanout, Role::Sender, Role::Api].map(|role| stack.launch(role, &[]));
-    services.iter_mut().for_each(hookstream_e2e::Service::wait_ready);
-    let admin = services[2].admin();
+    services.iter_mut().for_each(Service::wait_ready);
+    let admin = services[2].admin().with_default_account();
     let create = |name: &str, only_errors: bool| {
         let document = json!({ "name": name, "url": stack.receiver.url(&format!("/{name}")), "eventTypes": [format!("{name}.*")],
             "logOnlyErrors": only_errors, "retry": ["0s", "100ms"] });

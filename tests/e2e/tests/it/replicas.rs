@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookstream_e2e::{Caller, Role, SOON, Stack, wait_until};
+use hookstream_e2e::{Caller, Role, SOON, Service, Stack, wait_until};
 use serde_json::{Value, json};
 
 use crate::api::text;
@@ -41,8 +41,9 @@ fn until_seen(what: &str, mut is_there: impl FnMut() -> bool) -> Duration {
 fn a_change_is_seen_at_once_by_who_made_it_and_within_a_second_by_the_others() {
     let stack = Stack::new("replicas");
     let mut replicas = [stack.launch(Role::Api, &[]), stack.launch(Role::Api, &[])];
-    replicas.iter_mut().for_each(hookstream_e2e::Service::wait_ready);
-    let callers = replicas.each_ref().map(hookstream_e2e::Service::admin);
+    replicas.iter_mut().for_each(Service::wait_ready);
+    let callers = replicas.each_ref().map(Service::admin);
+    let callers = [callers[0].clone().with_default_account(), callers[1].clone()];
     let mut took = Vec::new();
     for n in 0..WRITES {
         let (writer, other) = (&callers[n % 2], &callers[(n + 1) % 2]);
@@ -102,7 +103,7 @@ fn one_that_is_killed_while_it_writes_leaves_nothing_half_done() {
     const KILLS: usize = 3;
     let stack = Stack::new("replica-killed");
     let survivor = stack.start(Role::Api);
-    let reader = survivor.admin();
+    let reader = survivor.admin().with_default_account();
     let mut acknowledged: Vec<String> = Vec::new();
     let mut asked = 0;
     for kill in 0..KILLS {

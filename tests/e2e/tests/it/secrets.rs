@@ -148,7 +148,9 @@ fn echo(arrived: &Arrived, status: u16) -> Answer {
 /// A body whose end, as far as it is kept, is a few bytes of a secret in some encoding.
 fn cut(arrived: &Arrived, n: usize) -> Answer {
     let given = given(arrived);
-    let secret = given.get(n % given.len().max(1)).cloned().unwrap_or_default();
+    let value = given.get(n % given.len().max(1)).map_or("", String::as_str);
+    let of_scheme = ["Basic ", "Bearer ", "Token "].iter().find_map(|scheme| value.strip_prefix(scheme));
+    let secret = of_scheme.unwrap_or(value).to_owned();
     let forms = [
         secret.clone(),
         percent(&secret),
@@ -397,8 +399,11 @@ fn are_nowhere_even_if_an_endpoint_echoes_them() {
     let mut services = Role::ALL.map(|role| stack.launch(role, &settings));
     services.iter_mut().for_each(Service::wait_ready);
     let [.., api] = &services;
-    let operator =
-        Operator::new(Caller { addr: api.api(), token: None }.with_token(canaries.get("admin token")));
+    let operator = Operator::new(
+        Caller { addr: api.api(), token: None }
+            .with_token(canaries.get("admin token"))
+            .with_default_account(),
+    );
     endpoints(&stack);
     let webhooks = configure(&operator, &stack, &mut canaries);
     mistakes(&operator, &canaries, &webhooks[0]);
