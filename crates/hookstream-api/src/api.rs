@@ -94,9 +94,12 @@ impl Api {
         let write = Write { id, actor: principal.client.clone(), request, changes };
         let began = Instant::now();
         let result = self.writer.submit(write).await;
-        if let Ok(applied) = &result {
+        match &result {
             // Events that come after the answer are to be judged by what was written (rule 10).
-            self.follower.reached(applied.offset).await;
+            Ok(applied) => self.follower.reached(applied.offset).await,
+            // Who looks now sees what it was refused by; if that can't be read, that is no other answer.
+            Err(WriteError::Refused(_)) => drop(self.follower.refresh().await),
+            Err(WriteError::Unavailable { .. } | WriteError::OutcomeUnknown { .. }) => {}
         }
         self.metrics.wrote(began, &result);
         result

@@ -141,7 +141,11 @@ pub async fn list<K: Kinds>(
     principal.require(K::READ)?;
     let limit = parameters.limit()?;
     let account = named_account(api, principal, parameters.account.as_deref())?;
-    let name = format!("{}?{}", K::PATH, parameters.filters());
+    let path = K::PATH;
+    let name = match principal.bound {
+        Bound::App { app, .. } => format!("{path} of {app}?{}", parameters.filters()),
+        Bound::Everything | Bound::Account(_) => format!("{path}?{}", parameters.filters()),
+    };
     let of = List { name: &name, account };
     let after = match &parameters.cursor {
         None => String::new(),

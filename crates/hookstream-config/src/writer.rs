@@ -5,6 +5,9 @@
 //! commits them in one transaction, which fails if somebody else has claimed meanwhile. So what was judged by
 //! is what is there.
 //!
+//! A write that needs no record, because it is refused or there is nothing to do, is judged by no less: by a state that
+//! a commit of its group has proved, or that was read to the end after the write came.
+//!
 //! **Invariant:** a write is answered "done" only after our own reader has seen its id in the log. After any
 //! error the outcome is unknown until the id has been claimed again and the log read to its end; then it is
 //! there or it never will be.
@@ -13,7 +16,7 @@
 //!
 //! [`Machine`] is all of that, on a [`Ledger`]; [`ConfigWriter`] runs it on a thread of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hookstream_types::{Mono, Offset, UnixMillis};
@@ -153,14 +156,22 @@ struct Pending {
     write: Write,
     /// What the last try was to write.
     revisions: Vec<(Key, u64)>,
-    /// By the writes before it, which are to be in the log before this is an answer.
-    refused: Option<Refused>,
     /// A transaction with it was begun, and its outcome has not been read yet.
     tried: bool,
     /// Its id was read in the log.
     found: bool,
     answer: Option<Result<Applied, WriteError>>,
 }
+
+/// What becomes of a group if what it was judged by is what is there.
+#[derive(Default)]
+struct Judged {
+    records: Vec<NewRecord>,
+    settled: Settled,
+}
+
+/// Answers to writes that need no record, by their place in the group: refused, or nothing to do.
+type Settled = BTreeMap<usize, Result<Applied, WriteError>>;
 
 impl<L: Ledger> Machine<L> {
     pub fn new(ledger: L, state: State) -> Self {
@@ -190,14 +201,7 @@ impl<L: Ledger> Machine<L> {
         let deadline = around.mono() + DEADLINE;
         let pending = group.into_iter();
         let mut pending: Vec<Pending> = pending
-            .map(|write| Pending {
-                write,
-                revisions: Vec::new(),
-                refused: None,
-                tried: false,
-                found: false,
-                answer: None,
-            })
+            .map(|write| Pending { write, revisions: Vec::new(), tried: false, found: false, answer: None })
             .collect();
         while pending.iter().any(|pending| pending.answer.is_none()) {
             let Err(fault) = self.try_once(&mut pending, around) else { continue };
@@ -226,35 +230,44 @@ impl<L: Ledger> Machine<L> {
 
     /// Claims if need be, judges what has no answer, commits it and reads it back.
     fn try_once(&mut self, pending: &mut [Pending], around: &mut dyn Surroundings) -> Result<(), Fault> {
-        if !self.claimed && !pending.iter().any(|pending| pending.tried) {
-            // What is refused by what is there needs no claim, which would only disturb the one who has it.
-            self.read(pending)?;
-            if self.judge(pending, around).is_empty() {
-                return Ok(());
-            }
-        }
+        let mut is_read = false;
         if !self.claimed {
+            if !pending.iter().any(|pending| pending.tried) {
+                // What is refused by what is there needs no claim, which would only disturb the one who has it.
+                self.read(pending)?;
+                let Judged { records, settled } = self.judge(pending, around);
+                if records.is_empty() {
+                    settle(pending, settled);
+                    return Ok(());
+                }
+            }
             self.ledger.claim()?;
             // Only what is read from here on is final: earlier claimants' transactions have ended.
             self.read(pending)?;
             self.claimed = true;
+            is_read = true;
             for pending in pending.iter_mut() {
                 pending.tried = false;
             }
         }
-        let records = self.judge(pending, around);
-        if !records.is_empty() {
-            let written = |pending: &&mut Pending| pending.answer.is_none() && pending.refused.is_none();
-            for pending in pending.iter_mut().filter(written) {
-                pending.tried = true;
+        let mut judged = self.judge(pending, around);
+        if judged.records.is_empty() && !is_read {
+            // No commit will show whether somebody else has written since the last read.
+            self.read(pending)?;
+            judged = self.judge(pending, around);
+        }
+        let Judged { records, settled } = judged;
+        let is_written = !records.is_empty();
+        if is_written {
+            for (idx, pending) in pending.iter_mut().enumerate() {
+                pending.tried |= pending.answer.is_none() && !settled.contains_key(&idx);
             }
             self.ledger.commit(&records)?;
+        }
+        // The commit went through, so what they were judged by was what is there.
+        settle(pending, settled);
+        if is_written {
             self.read(pending)?;
-            for pending in pending.iter_mut() {
-                if let Some(refused) = pending.refused.take() {
-                    pending.answer = Some(Err(refused.into()));
-                }
-            }
             if pending.iter().any(|pending| pending.answer.is_none()) {
                 return Err(Fault::Failed("a committed write was not read back".into()));
             }
@@ -284,36 +297,44 @@ impl<L: Ledger> Machine<L> {
         outcome.map(|_| ())
     }
 
-    /// The records of the writes that may be; the others are answered. The state stays as it was read.
-    fn judge(&mut self, pending: &mut [Pending], around: &mut dyn Surroundings) -> Vec<NewRecord> {
+    /// The records of the writes that may be, and the answers to the others. The state stays as it was read.
+    fn judge(&mut self, pending: &mut [Pending], around: &mut dyn Surroundings) -> Judged {
         let now = around.wall();
-        let mut records = Vec::new();
+        let mut judged = Judged::default();
         let mut undo = Undo::new();
-        for pending in pending.iter_mut().filter(|pending| pending.answer.is_none()) {
+        let open = pending.iter_mut().enumerate().filter(|(_, pending)| pending.answer.is_none());
+        for (idx, pending) in open {
             let Write { actor, request, .. } = &pending.write;
             let author = Author { actor, now, request: request.as_deref() };
             let fill: Fill<'_> = &mut |bytes| around.fill(bytes);
             let first = undo.len();
-            pending.refused = None;
             match plan(&mut self.state, &pending.write.changes, author, fill, &mut undo) {
-                Err(refused) if records.is_empty() => pending.answer = Some(Err(refused.into())),
-                Err(refused) => pending.refused = Some(refused),
+                Err(refused) => {
+                    judged.settled.insert(idx, Err(refused.into()));
+                }
                 Ok(planned) if planned.is_empty() => {
                     let offset = self.state.offset();
-                    pending.answer = Some(Ok(Applied { offset, revisions: Vec::new() }));
+                    judged.settled.insert(idx, Ok(Applied { offset, revisions: Vec::new() }));
                 }
                 Ok(planned) => {
                     pending.revisions = planned.iter().map(|r| (r.key.clone(), r.revision)).collect();
                     let by = By { actor, at: now, write: pending.write.id };
                     let before = undo.iter().skip(first).map(|(_, before)| before.as_ref());
-                    records.extend(
-                        planned.iter().zip(before).map(|(record, before)| new_record(record, before, by)),
-                    );
+                    let records = planned.iter().zip(before);
+                    judged.records.extend(records.map(|(record, before)| new_record(record, before, by)));
                 }
             }
         }
         put_back(&mut self.state, &mut undo, 0);
-        records
+        judged
+    }
+}
+
+fn settle(pending: &mut [Pending], settled: Settled) {
+    for (idx, answer) in settled {
+        if let Some(pending) = pending.get_mut(idx) {
+            pending.answer = Some(answer);
+        }
     }
 }
 

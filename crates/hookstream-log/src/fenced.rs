@@ -26,6 +26,8 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A claim that can be tried again is, after this long.
 const CLAIM_AGAIN: Duration = Duration::from_millis(100);
+/// Where Kafka keeps transactions: a topic that is there for whoever claims.
+const TRANSACTION_STATE: &str = "__transaction_state";
 /// Deliveries are looked for this often.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -173,6 +175,9 @@ impl FencedWriter {
         let context = Context { reports: Reports::new(transactional_id), delivered: Mutex::default() };
         let producer = BaseProducer::from_config_and_context(&config, context)?;
         let by = Instant::now() + timeout;
+        // The client asks for its coordinator as soon as it is told to; if it has no connection then, it asks again half a
+        // second later. Without an answer the claim itself fails, and says why.
+        drop(producer.client().fetch_metadata(Some(TRANSACTION_STATE), timeout));
         loop {
             match producer.init_transactions(by.saturating_duration_since(Instant::now())) {
                 Ok(()) => return Ok(Self { writer: Writer { producer } }),

@@ -172,7 +172,7 @@ impl<'a> Attempt<'a> {
                     headers: response
                         .headers
                         .iter()
-                        .map(|(name, value)| (Cow::Borrowed(name.as_str()), redactor.text(value)))
+                        .map(|(name, value)| (redactor.header_name(name), redactor.text(value)))
                         .collect(),
                     body: body(&response.body, limits::MAX_RESPONSE_BODY_BYTES, response.truncated),
                 };

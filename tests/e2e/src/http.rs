@@ -110,6 +110,52 @@ impl Caller {
 
     #[track_caller]
     #[must_use]
+    pub fn patch(&self, path: &str, body: &serde_json::Value) -> Reply {
+        self.call("PATCH", path, &[], &body.to_string())
+    }
+
+    #[track_caller]
+    #[must_use]
+    pub fn delete(&self, path: &str) -> Reply {
+        self.call("DELETE", path, &[], "")
+    }
+
+    /// With another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { addr: self.addr, token: Some(token.to_owned()) }
+    }
+
+    /// With an account for what names none.
+    ///
+    /// # Panics
+    /// If this caller is no operator.
+    #[must_use]
+    #[track_caller]
+    pub fn with_default_account(self) -> Self {
+        drop(self.post("/api/v1/accounts", &serde_json::json!({ "name": "default" })).expect(201));
+        self
+    }
+
+    /// The client that is registered with this document, with a token and what it was made of: its secret.
+    ///
+    /// # Panics
+    /// If this caller may not register clients.
+    #[must_use]
+    #[track_caller]
+    pub fn register(&self, document: &serde_json::Value) -> (Self, String) {
+        let created = self.post("/api/v1/clients", document).expect(201).json();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let (id, secret) = (text(&created["id"]), text(&created["clientSecret"]));
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let body = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+        let nobody = Self { addr: self.addr, token: None };
+        let granted = nobody.call("POST", "/oauth/token", &form, &body).expect(200).json();
+        (self.with_token(&text(&granted["access_token"])), secret)
+    }
+
+    #[track_caller]
+    #[must_use]
     pub fn post(&self, path: &str, body: &serde_json::Value) -> Reply {
         self.call("POST", path, &[], &body.to_string())
     }

@@ -85,6 +85,12 @@ impl Kafka {
         SHARED.get_or_init(open).clone()
     }
 
+    /// A broker of a test's own.
+    #[must_use]
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { bootstrap_servers: address.to_string(), brokers: 1, dir: None }
+    }
+
     /// How many copies of each record tests ask for.
     #[must_use]
     pub fn replicas(&self) -> usize {
@@ -250,29 +256,22 @@ impl Kafka {
         records
     }
 
+    /// Everything that was ever written to a topic and is still there, aborted transactions included.
+    #[must_use]
+    pub fn read_uncommitted(&self, topic: &str) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut command = self.kcat();
+        command.args(["-X", "isolation.level=read_uncommitted"]);
+        consume(command, topic, None, |record| records.push(record));
+        records
+    }
+
     /// Shows each record of a topic, or of one partition from an offset on, without keeping them.
     ///
     /// # Panics
     /// If kcat fails.
-    pub fn scan(&self, topic: &str, from: Option<(usize, i64)>, mut see: impl FnMut(Record)) {
-        let mut command = self.kcat();
-        command.args(["-C", "-t", topic, "-e", "-q", "-J"]);
-        match from {
-            Some((partition, offset)) => {
-                command.args(["-p", &partition.to_string(), "-o", &offset.to_string()]);
-            }
-            None => {
-                command.args(["-o", "beginning"]);
-            }
-        }
-        let mut kcat = command.stdout(Stdio::piped()).spawn().expect("kcat was there when the tests began");
-        let stdout = kcat.stdout.take().expect("it is piped");
-        for line in std::io::BufReader::with_capacity(1 << 20, stdout).split(b'\n') {
-            let line = line.expect("kcat's output can be read");
-            see(record(&String::from_utf8_lossy(&line)));
-        }
-        let status = kcat.wait().expect("a child can be waited for");
-        assert!(status.success(), "kcat failed ({status})");
+    pub fn scan(&self, topic: &str, from: Option<(usize, i64)>, see: impl FnMut(Record)) {
+        consume(self.kcat(), topic, from, see);
     }
 
     /// The next offset of each partition: how many records were ever written to it.
@@ -319,6 +318,27 @@ impl Kafka {
         command.args(["-b", &self.bootstrap_servers, "-X", "topic.metadata.refresh.interval.ms=1000"]);
         command
     }
+}
+
+/// Shows each record of a topic, or of one partition from an offset on.
+fn consume(mut command: Command, topic: &str, from: Option<(usize, i64)>, mut see: impl FnMut(Record)) {
+    command.args(["-C", "-t", topic, "-e", "-q", "-J"]);
+    match from {
+        Some((partition, offset)) => {
+            command.args(["-p", &partition.to_string(), "-o", &offset.to_string()]);
+        }
+        None => {
+            command.args(["-o", "beginning"]);
+        }
+    }
+    let mut kcat = command.stdout(Stdio::piped()).spawn().expect("kcat was there when the tests began");
+    let stdout = kcat.stdout.take().expect("it is piped");
+    for line in std::io::BufReader::with_capacity(1 << 20, stdout).split(b'\n') {
+        let line = line.expect("kcat's output can be read");
+        see(record(&String::from_utf8_lossy(&line)));
+    }
+    let status = kcat.wait().expect("a child can be waited for");
+    assert!(status.success(), "kcat failed ({status})");
 }
 
 fn record(line: &str) -> Record {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::http::{self, Metrics};
+use crate::http::{self, Caller, Metrics};
+use crate::stack::ADMIN_TOKEN;
 use crate::wait::{SOON, wait_for, wait_until};
 
 /// Which service.
@@ -136,6 +137,12 @@ impl Service {
         self.api
     }
 
+    /// The operator, at this API.
+    #[must_use]
+    pub fn admin(&self) -> Caller {
+        Caller { addr: self.api, token: Some(ADMIN_TOKEN.to_owned()) }
+    }
+
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
@@ -182,9 +189,17 @@ impl Service {
     /// If it does not answer.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.metrics_text())
+    }
+
+    /// A scrape of `/metrics`, as it comes.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
         let answer = http::get(self.ops, "/metrics").filter(|(status, _)| *status == 200);
-        let (_, text) = answer.unwrap_or_else(|| panic!("{} gives no metrics", self.name));
-        Metrics::parse(&text)
+        answer.unwrap_or_else(|| panic!("{} gives no metrics", self.name)).1
     }
 
     /// How it ended, if it did.

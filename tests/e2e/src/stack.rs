@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hookstream_testkit::receiver::Receiver;
 
+use crate::broker::Broker;
 use crate::config::Config;
 use crate::feed::{CLOUDEVENTS, Feed, cloudevent};
 use crate::kafka::{Kafka, Message};
@@ -16,15 +17,17 @@ use crate::ledger::Ledger;
 use crate::service::{Role, Service, binary, tail};
 use crate::wait::SOON;
 
-/// Long enough.
-const ADMIN_TOKEN: &str = "the-operator-of-the-end-to-end-tests";
-/// Any 32 bytes.
-const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// The key-encryption key that installations have: any 32 bytes.
+pub const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// The operator's own token.
+pub const ADMIN_TOKEN: &str = "operators-own-token-of-the-tests";
 /// Held for reading by tests that share the brokers in peace, and for writing by one that breaks them.
 static BROKERS: RwLock<()> = RwLock::new(());
 
 #[derive(Debug)]
 enum Peace {
+    /// Its broker is nobody else's.
+    Own,
     Shared(#[expect(dead_code, reason = "it is held, not looked at")] RwLockReadGuard<'static, ()>),
     Broken(#[expect(dead_code, reason = "it is held, not looked at")] RwLockWriteGuard<'static, ()>),
 }
@@ -43,6 +46,16 @@ impl Default for Shape {
     fn default() -> Self {
         Self { partitions: 4, retry_partitions: 2, retry_ladder: "200ms,1s,5s", breaks_brokers: false }
     }
+}
+
+/// A name unlike that of any earlier run on the same Kafka.
+fn namespace(test: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    format!("{test}-{:x}", now.as_millis())
+}
+
+fn directory(namespace: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("hookstream-e2e-{namespace}"))
 }
 
 /// How a command ended.
@@ -98,6 +111,7 @@ pub struct Stack {
     shape: Shape,
     dir: PathBuf,
     logs: std::cell::RefCell<Vec<PathBuf>>,
+    broker: Option<Broker>,
     _peace: Peace,
 }
 
@@ -120,19 +134,39 @@ impl Stack {
         } else {
             Peace::Shared(BROKERS.read().unwrap_or_else(PoisonError::into_inner))
         };
-        let kafka = Kafka::shared();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
-        // Unlike that of any earlier run on the same Kafka.
-        let namespace = format!("{test}-{:x}", now.as_millis());
-        let dir = std::env::temp_dir().join(format!("hookstream-e2e-{namespace}"));
+        Self::on(Kafka::shared(), shape, peace, namespace(test))
+    }
+
+    /// An installation on a broker of its own, which may be stopped and killed.
+    #[must_use]
+    pub fn on_own_broker(test: &str) -> Self {
+        let namespace = namespace(test);
+        let broker = Broker::start(directory(&namespace).join("kafka"));
+        let kafka = Kafka::at(broker.address());
+        let mut stack = Self::on(kafka, Shape::default(), Peace::Own, namespace);
+        stack.broker = Some(broker);
+        stack
+    }
+
+    fn on(kafka: Kafka, shape: Shape, peace: Peace, namespace: String) -> Self {
+        let dir = directory(&namespace);
         fs::create_dir_all(&dir).expect("a directory in the temporary directory");
         let receiver = Receiver::start();
         let logs = std::cell::RefCell::default();
-        let stack = Self { kafka, receiver, namespace, shape, dir, logs, _peace: peace };
+        let stack = Self { kafka, receiver, namespace, shape, dir, logs, broker: None, _peace: peace };
         stack.kafka.create_topic(&stack.source_topic(), 4, &[("max.message.bytes", "16000000")]);
         let made = stack.hookstream(&["topics", "create"]);
         assert!(made.code == Some(0), "`hookstream topics create` failed: {made}");
         stack
+    }
+
+    /// The broker, if it is the installation's own.
+    ///
+    /// # Panics
+    /// If it is shared.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        self.broker.as_ref().expect("a stack on a broker of its own")
     }
 
     /// The topic that the test's events go to: outside the namespace, since hookstream's own topics are no sources.
@@ -182,6 +216,19 @@ impl Stack {
         env
     }
 
+    fn env_with(&self, settings: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut env = self.env();
+        // The last one counts.
+        env.extend(settings.iter().map(|(name, value)| (format!("HOOKSTREAM__{name}"), (*value).to_owned())));
+        env
+    }
+
+    /// The directory of the installation's files: logs, indexes, what it was applied.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Starts a service and waits until it is ready.
     #[must_use]
     #[track_caller]
@@ -204,9 +251,7 @@ impl Stack {
     }
 
     fn spawn(&self, program: &str, args: &[&str], settings: &[(&str, &str)]) -> Service {
-        let mut env = self.env();
-        // The last one counts.
-        env.extend(settings.iter().map(|(name, value)| (format!("HOOKSTREAM__{name}"), (*value).to_owned())));
+        let env = self.env_with(settings);
         let mut logs = self.logs.borrow_mut();
         let log = self.dir.join(format!("{}-{program}.log", logs.len()));
         logs.push(log.clone());
@@ -229,7 +274,16 @@ impl Stack {
     /// If it can't be started.
     #[must_use]
     pub fn hookstream(&self, args: &[&str]) -> Outcome {
-        Outcome::of("hookstream", args, self.env())
+        self.hookstream_with(args, &[])
+    }
+
+    /// Runs the command line with further settings (`SECRETS__KEY`).
+    ///
+    /// # Panics
+    /// If it can't be started.
+    #[must_use]
+    pub fn hookstream_with(&self, args: &[&str], settings: &[(&str, &str)]) -> Outcome {
+        Outcome::of("hookstream", args, self.env_with(settings))
     }
 
     /// `hookstream apply`, to an API that is there for it alone.
@@ -322,7 +376,9 @@ impl Drop for Stack {
             }
             return;
         }
-        self.kafka.delete_topics(&self.namespace);
+        if self.broker.take().is_none() {
+            self.kafka.delete_topics(&self.namespace);
+        }
         fs::remove_dir_all(&self.dir).ok();
     }
 }

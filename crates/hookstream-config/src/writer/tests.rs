@@ -203,14 +203,12 @@ fn a_group_is_judged_in_its_order() {
 #[test]
 fn each_record_has_its_audit_record() {
     let fake = Fake::new(&[Script::FailsDone]);
-    let delete = Change::DeleteEventType { name: "a".into(), expected: Expected::Revision(2) };
-    let mut machine = machine(&fake);
-    for group in [
-        vec![write(1, vec![add("a"), change("a", 1)]), write(2, vec![add("b"), add("a")])],
-        vec![write(3, vec![delete])],
-    ] {
-        machine.run(group, &mut Around::default());
-    }
+    let group = vec![
+        write(1, vec![add("a"), change("a", 1)]),
+        write(2, vec![add("b"), change("b", 7)]),
+        write(3, vec![Change::DeleteEventType { name: "a".into(), expected: Expected::Revision(2) }]),
+    ];
+    machine(&fake).run(group, &mut Around::default());
     let log = fake.log.borrow();
     let audits: Vec<_> =
         log.records.iter().map(|record| hookstream_wire::audit::decode(&record.audit).unwrap()).collect();
@@ -284,6 +282,36 @@ fn a_fenced_writer_waits_and_judges_anew() {
     assert!(answers[1].is_ok());
     assert_eq!(around.waits.len(), 1);
     assert!((50..=400).contains(&around.waits[0].as_millis()));
+}
+
+/// A writer does not know that it was fenced before it writes: what it refuses must not rest on what it has read then.
+#[test]
+fn what_is_refused_is_judged_by_what_others_have_written_too() {
+    let fake = Fake::new(&[]);
+    let (mut one, mut other) = (machine(&fake), machine(&fake));
+    let mut around = Around::default();
+    let mut run = |machine: &mut Machine<Fake>, changes| {
+        machine.run(vec![write(rand_id(), changes)], &mut around).pop().unwrap()
+    };
+    let delete = |name: &str| Change::DeleteEventType { name: name.to_owned(), expected: Expected::Present };
+    assert!(run(&mut one, vec![add("a")]).is_ok());
+    assert!(run(&mut other, vec![add("b")]).is_ok());
+    assert!(run(&mut one, vec![change("b", 1)]).is_ok(), "it is there by now");
+    assert!(run(&mut other, vec![delete("a")]).is_ok());
+    assert!(run(&mut one, vec![add("a")]).is_ok(), "its name is free by now");
+    let refused = run(&mut other, vec![add("a")]);
+    assert!(matches!(refused, Err(WriteError::Refused(Refused::Exists { .. }))), "{refused:?}");
+}
+
+/// What one write of a group makes impossible for another is possible if the first comes to nothing.
+#[test]
+fn nothing_is_refused_for_the_sake_of_what_is_not_written() {
+    let fake = Fake::new(&[Script::Fenced("a")]);
+    let mut machine = machine(&fake);
+    let group = vec![write(1, vec![add("a"), add("b")]), write(2, vec![add("b")])];
+    let answers = machine.run(group, &mut Around::default());
+    assert!(matches!(answers[0], Err(WriteError::Refused(Refused::Exists { .. }))), "{answers:?}");
+    assert!(answers[1].is_ok(), "{answers:?}");
 }
 
 #[test]
