@@ -23,7 +23,7 @@ use crate::problem::{FieldError, Problem};
 use crate::request::{Body, Parameters};
 use crate::resources::documents::Sensitive;
 use crate::resources::webhooks::Webhooks;
-use crate::resources::{self, merged};
+use crate::resources::{self, Kinds as _, merged};
 
 /// The header of the signature, unless the webhook says.
 const SIGNATURE_HEADER: &str = "X-Signature";

@@ -211,7 +211,7 @@ async fn duplicate(
     Body(body): Body,
 ) -> Result<Response, Problem> {
     let copy = resources::webhooks::duplicate(&api, &principal, &id, &headers, &body).await?;
-    Ok(copy.answer::<resources::webhooks::Webhooks>())
+    Ok(copy.answer::<Webhooks>())
 }
 
 /// Ping a webhook's endpoint

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::*;
 use crate::resources::kinds::{Accounts, Apps, Authorizations, Clients, EventTypes, Sources};
 use crate::resources::webhooks::Webhooks;
-use crate::resources::{Kinds, Shown, with_generated};
+use crate::resources::{Facts, Kinds, Shown, with_generated};
 
 const ACCOUNT: AccountUid = AccountUid(Uuid::from_u128(1));
 const APP: AppId = AppId(Uuid::from_u128(2));
@@ -175,10 +175,10 @@ where
 {
     let state = state();
     let mut shown_fields = BTreeSet::new();
-    let ids: Vec<String> = K::each(&state, None).map(|candidate| candidate.id).collect();
-    assert!(!ids.is_empty());
-    for id in ids {
-        let shown: Shown = K::find(&state, &id).unwrap();
+    assert!(K::each(&state, None, "").next().is_some());
+    for record in K::each(&state, None, "") {
+        let Facts { id, meta, .. } = K::facts(record);
+        let shown = Shown { id, document: K::show(&state, record), meta: meta.clone() };
         let secret = generated.map(|name| (name, "s3cr3t".to_owned()));
         let shown = with_generated(shown, secret).document;
         let read: D =
