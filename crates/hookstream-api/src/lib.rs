@@ -21,7 +21,7 @@ mod routes;
 pub mod server;
 mod transfer;
 
-pub use transfer::{FieldOutcome, GeneratedSecret, Outcome, ResourceOutcome};
+pub use transfer::{FieldOutcome, GeneratedSecret, MAX_DOCUMENT_BYTES, Outcome, ResourceOutcome};
 
 #[cfg(test)]
 mod testing;

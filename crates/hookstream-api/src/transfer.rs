@@ -23,7 +23,7 @@ use crate::request::Parameters;
 use crate::resources::webhooks::{self, preview};
 
 /// Bytes of a document: some hundred thousand webhooks.
-const MAX_BYTES: usize = 128 * 1024 * 1024;
+pub const MAX_DOCUMENT_BYTES: usize = 128 * 1024 * 1024;
 /// Endpoints that are pinged at a time.
 const PINGS: usize = 32;
 
@@ -109,8 +109,9 @@ async fn apply(
     request: axum::extract::Request,
 ) -> Result<axum::Json<Outcome>, Problem> {
     operator(&principal)?;
-    let body: Bytes = axum::body::to_bytes(request.into_body(), MAX_BYTES).await.map_err(|_| {
-        let detail = format!("the document has more than {MAX_BYTES} bytes, or broke off: send it in parts");
+    let body: Bytes = axum::body::to_bytes(request.into_body(), MAX_DOCUMENT_BYTES).await.map_err(|_| {
+        let detail =
+            format!("the document has more than {MAX_DOCUMENT_BYTES} bytes, or broke off: send it in parts");
         Problem::new(Kind::TooLarge, detail)
     })?;
     // A large one takes seconds.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use hookstream_api::problem::{FieldError, Kind, Problem};
-use hookstream_api::{FieldOutcome, Outcome, ResourceOutcome};
+use hookstream_api::{FieldOutcome, MAX_DOCUMENT_BYTES, Outcome, ResourceOutcome};
 use hookstream_config::apply::{Action, FieldChange, Item, shown};
 use hookstream_config::manifest::resolve_from_system;
 use hookstream_config::{Manifest, ManifestProblem};
@@ -19,6 +19,9 @@ use crate::api::{Api, Unanswered};
 use crate::args::ApplyArgs;
 use crate::failure::{EXIT_DIFFERS, Failure};
 
+/// Bytes that a connection may not take at once.
+const LARGE: usize = 64 * 1024;
+
 pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
     // Mistakes in the file come before the API is asked.
     let document = document(&args.file)?;
@@ -26,6 +29,11 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode, Failure> {
     let path = format!("/api/v1/apply?dryRun={}&prune={}", args.dry_run, args.prune);
     let body = Bytes::copy_from_slice(document.expose().as_bytes());
     drop(document);
+    if body.len() > LARGE {
+        // Who is turned away after a part of it would not see why.
+        let nothing = Bytes::from_static(b"{}");
+        api.post("/api/v1/apply?dryRun=true", nothing).map_err(|unanswered| failure(unanswered, args))?;
+    }
     let answer = api.post(&path, body).map_err(|unanswered| failure(unanswered, args))?;
     let Outcome { applied, resources, generated } = serde_json::from_slice(&answer)?;
     let items: Vec<Item> = resources.into_iter().map(item).collect();
@@ -57,7 +65,17 @@ fn document(file: &Path) -> Result<SecretString, Failure> {
     read.map_err(|error| Failure::usage(format!("could not read `{}`: {error}", file.display())))?;
     let base = if is_stdin { None } else { file.parent() };
     let resolve = resolve_from_system(base.unwrap_or_else(|| Path::new("")));
-    Manifest::to_json(&text, &resolve).map_err(|problems| Failure::usage(unfit(file, &problems)))
+    let json =
+        Manifest::to_json(&text, &resolve).map_err(|problems| Failure::usage(unfit(file, &problems)))?;
+    let bytes = json.expose().len();
+    if bytes > MAX_DOCUMENT_BYTES {
+        let file = file.display();
+        return Err(Failure::usage(format!(
+            "`{file}` makes {bytes} bytes of JSON, more than the API takes ({MAX_DOCUMENT_BYTES}): apply it in parts, \
+             without --prune"
+        )));
+    }
+    Ok(json)
 }
 
 fn unfit(file: &Path, problems: &[ManifestProblem]) -> String {

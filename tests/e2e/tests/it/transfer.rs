@@ -192,6 +192,13 @@ fn what_goes_wrong_is_said() {
     let wrong = at.with(&[("HOOKSTREAM_TOKEN", "hsa_wrong-and-long-enough")], &["apply", "-f", "good.yaml"]);
     expect(&wrong, 64, &["does not take the token in HOOKSTREAM_TOKEN"]);
     assert!(!wrong.stderr.contains("hsa_wrong"), "{wrong}");
+    // Also where the connection breaks before all of it is sent.
+    at.write(
+        "large.yaml",
+        &format!("#\naccounts: [{{name: a}}]\nevent_types: [{{name: a, sample: {:?}}}]", "x".repeat(8 << 20)),
+    );
+    let wrong = at.with(&[("HOOKSTREAM_TOKEN", "hsa_wrong-and-long-enough")], &["apply", "-f", "large.yaml"]);
+    expect(&wrong, 64, &["does not take the token in HOOKSTREAM_TOKEN"]);
     let (limited, secret) = at.client();
     let bound = at.with(&[("HOOKSTREAM_TOKEN", &limited)], &["export"]);
     expect(&bound, 64, &["the token in HOOKSTREAM_TOKEN may not do this"]);
