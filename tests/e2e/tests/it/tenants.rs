@@ -319,7 +319,7 @@ fn see_their_own_and_nothing_else() {
             who: "a client of an app of another account",
             caller: &north.app_client,
             victim: &south,
-            ids: &south.ids(),
+            ids: &south.app_ids,
         },
     ];
     for attempt in &attempts {
