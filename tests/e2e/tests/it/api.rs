@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 /// An installation on a development broker, called by its operator.
-pub(crate) struct Api {
+struct Api {
     dev: Service,
-    pub(crate) admin: Caller,
-    pub(crate) receiver: Receiver,
+    admin: Caller,
+    receiver: Receiver,
     _dir: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ const SETTINGS: &str = "api:
 ";
 
 impl Api {
-    pub(crate) fn start() -> Self {
+    fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| -> PathBuf { dir.path().join(name) };
         std::fs::write(path("settings.yaml"), SETTINGS).expect("a file in a temporary directory");
