@@ -100,7 +100,7 @@ impl Follower {
     /// # Errors
     /// If no broker says where the configuration ends.
     pub async fn refresh(&self) -> Result<(), KafkaError> {
-        let end = self.tail.end();
+        let end = self.tail.end()?;
         let asked = tokio::task::spawn_blocking(move || end.ask()).await;
         let end = asked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
         self.tail.reached(end).await;

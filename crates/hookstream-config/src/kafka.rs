@@ -103,7 +103,7 @@ impl Ledger for KafkaLedger {
         let end = match self.committed.take() {
             Some(end) => Ok(Some(end)),
             None if reading.fresh => Ok(None),
-            None => reading.tail.end().ask().map(Some).map_err(failed),
+            None => reading.tail.end().and_then(|end| end.ask()).map(Some).map_err(failed),
         };
         let outcome = end.and_then(|end| reading.read_to(end, deadline, each));
         reading.fresh &= outcome.is_err();

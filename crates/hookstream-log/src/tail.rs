@@ -5,8 +5,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,9 +53,10 @@ impl Progress {
 
 /// A topic that is followed. Dropping it stops that.
 pub struct Tail {
-    consumer: Arc<BaseConsumer<Context>>,
+    settings: KafkaSettings,
     topic: String,
     partition: Partition,
+    end: OnceLock<End>,
     progress: watch::Receiver<Progress>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -81,7 +82,7 @@ impl Tail {
         let (progress, seen) = watch::channel(Progress { position: Offset(0), end_at_start: None });
         let stop = Arc::new(AtomicBool::new(false));
         let follower = Follower {
-            consumer: Arc::clone(&consumer),
+            consumer,
             topic: topic.to_owned(),
             partition,
             progress,
@@ -93,7 +94,8 @@ impl Tail {
             .spawn(move || follower.run())
             .map_err(|source| KafkaError::Thread { name, source })?;
         let topic = topic.to_owned();
-        Ok(Self { consumer, topic, partition, progress: seen, stop, thread: Some(thread) })
+        let (settings, end) = (settings.clone(), OnceLock::new());
+        Ok(Self { settings, topic, partition, end, progress: seen, stop, thread: Some(thread) })
     }
 
     #[must_use]
@@ -108,9 +110,18 @@ impl Tail {
     }
 
     /// To ask where the topic ends without holding the tail.
-    #[must_use]
-    pub fn end(&self) -> End {
-        End { consumer: Arc::clone(&self.consumer), topic: self.topic.clone(), partition: self.partition }
+    ///
+    /// # Errors
+    /// If the settings are not taken.
+    pub fn end(&self) -> Result<End, KafkaError> {
+        if let Some(end) = self.end.get() {
+            return Ok(end.clone());
+        }
+        let context = Context { reports: Reports::new(format!("end-{}", self.topic)) };
+        let config = self.settings.reader(true, PREFETCH_BYTES)?;
+        let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, context)?);
+        let end = End { consumer, topic: self.topic.clone(), partition: self.partition };
+        Ok(self.end.get_or_init(|| end).clone())
     }
 
     /// Waits until everything was handed over that was there at the start.
@@ -130,7 +141,8 @@ impl fmt::Debug for Tail {
     }
 }
 
-/// Asks where a topic ends for readers of committed records: over the connections that a tail has anyway.
+/// Asks where a topic ends for readers of committed records, with a client of its own: a broker answers the requests of
+/// one connection in turn, and on the tail's its fetch waits.
 #[derive(Clone)]
 pub struct End {
     consumer: Arc<BaseConsumer<Context>>,
