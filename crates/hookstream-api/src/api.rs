@@ -22,6 +22,9 @@ use crate::problem::{FieldError, Kind, Problem};
 /// After which a client may ask again while the configuration can't be written.
 const WRITE_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// To read what is there.
+const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What the handlers share.
 #[derive(Debug)]
 pub struct Api {
@@ -72,12 +75,16 @@ impl Api {
     /// Waits until this replica has read all that is written now, by whomever.
     ///
     /// # Errors
-    /// If the log can't be read.
+    /// If the log can't be read, or not in time.
     pub async fn refresh(&self) -> Result<(), Problem> {
-        self.follower.refresh().await.map_err(|error| {
-            tracing::warn!(error = %Chain(&error), "the configuration can't be read");
-            Problem::unavailable("the configuration can't be read now: nothing was done", WRITE_AGAIN)
-        })
+        let refreshed = tokio::time::timeout(READ_TIMEOUT, self.follower.refresh()).await;
+        let reason = match refreshed {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => Chain(&error).to_string(),
+            Err(_) => format!("it was not read to its end within {READ_TIMEOUT:?}"),
+        };
+        tracing::warn!("the configuration can't be read: {reason}");
+        Err(Problem::unavailable("the configuration can't be read now: nothing was done", WRITE_AGAIN))
     }
 
     /// Makes changes, all or none; afterwards this replica shows them.
@@ -94,12 +101,18 @@ impl Api {
         let write = Write { id, actor: principal.client.clone(), request, changes };
         let began = Instant::now();
         let result = self.writer.submit(write).await;
-        match &result {
-            // Events that come after the answer are to be judged by what was written (rule 10).
-            Ok(applied) => self.follower.reached(applied.offset).await,
-            // Who looks now sees what it was refused by; if that can't be read, that is no other answer.
-            Err(WriteError::Refused(_)) => drop(self.follower.refresh().await),
-            Err(WriteError::Unavailable { .. } | WriteError::OutcomeUnknown { .. }) => {}
+        let shown = async {
+            match &result {
+                // Events that come after the answer are to be judged by what was written (rule 10).
+                Ok(applied) => self.follower.reached(applied.offset).await,
+                // Who looks now sees what it was refused by.
+                Err(WriteError::Refused { offset, .. }) => self.follower.has_read(*offset).await,
+                Err(WriteError::Unavailable { .. } | WriteError::OutcomeUnknown { .. }) => {}
+            }
+        };
+        if tokio::time::timeout(READ_TIMEOUT, shown).await.is_err() {
+            // What was written is written.
+            tracing::warn!("the configuration that was written is not shown here within {READ_TIMEOUT:?}");
         }
         self.metrics.wrote(began, &result);
         result
@@ -110,7 +123,7 @@ impl Api {
 #[must_use]
 pub fn write_problem(error: WriteError) -> Problem {
     match error {
-        WriteError::Refused(refused) => refused_problem(&refused),
+        WriteError::Refused { refused, .. } => refused_problem(&refused),
         WriteError::Unavailable { reason } => {
             tracing::warn!("the configuration can't be written: {reason}");
             Problem::unavailable("the configuration can't be written now: nothing was changed", WRITE_AGAIN)

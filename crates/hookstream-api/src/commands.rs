@@ -119,7 +119,7 @@ async fn disable_until_answered(writer: &ConfigWriter, disable: &Disable) -> &'s
                 info!(webhook.id = %disable.webhook, reason = %disable.reason, "the webhook is switched off");
                 return APPLIED;
             }
-            Err(error @ WriteError::Refused(_)) => {
+            Err(error @ WriteError::Refused { .. }) => {
                 info!(webhook.id = %disable.webhook, error = %Chain(&error), "the webhook is not switched off");
                 return REFUSED;
             }

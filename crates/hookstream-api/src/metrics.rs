@@ -10,7 +10,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use hookstream_config::writer::WriteError;
-use hookstream_runtime::prometheus::IntGauge;
 use http::{Method, StatusCode};
 
 hookstream_runtime::metrics! { "hookstream_api"
@@ -50,7 +49,7 @@ impl ApiMetrics {
     pub(crate) fn wrote<T>(&self, began: Instant, result: &Result<T, WriteError>) {
         let outcome = match result {
             Ok(_) => WRITTEN,
-            Err(WriteError::Refused(_)) => REFUSED,
+            Err(WriteError::Refused { .. }) => REFUSED,
             Err(WriteError::Unavailable { .. }) => UNAVAILABLE,
             Err(WriteError::OutcomeUnknown { .. }) => UNKNOWN,
         };
@@ -75,7 +74,6 @@ pub(crate) async fn counted(
 /// A request that is under way. One that is dropped was given up by its client.
 struct Counting<'a> {
     metrics: &'a ApiMetrics,
-    in_flight: &'a IntGauge,
     route: Option<MatchedPath>,
     method: &'static str,
     began: Instant,
@@ -84,9 +82,8 @@ struct Counting<'a> {
 
 impl<'a> Counting<'a> {
     fn begin(metrics: &'a ApiMetrics, route: Option<MatchedPath>, method: &Method) -> Self {
-        let in_flight = &metrics.requests_in_flight;
-        in_flight.inc();
-        Self { metrics, in_flight, route, method: label(method), began: Instant::now(), status: None }
+        metrics.requests_in_flight.inc();
+        Self { metrics, route, method: label(method), began: Instant::now(), status: None }
     }
 
     fn end(mut self, status: StatusCode) {
@@ -96,7 +93,7 @@ impl<'a> Counting<'a> {
 
 impl Drop for Counting<'_> {
     fn drop(&mut self) {
-        self.in_flight.dec();
+        self.metrics.requests_in_flight.dec();
         let route = self.route.as_ref().map_or(OTHER, MatchedPath::as_str);
         let status = self.status.as_ref().map_or("none", StatusCode::as_str);
         self.metrics.requests_total.with_label_values(&[route, self.method, status]).inc();

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use hookstream_config::state::State;
-use hookstream_config::writer::WriteError;
+use hookstream_config::writer::{Applied, WriteError};
 use hookstream_config::{Change, Expected, Refused};
 use hookstream_core::config::Meta;
 use hookstream_types::{AccountUid, AppId};
+use hookstream_wire::config::Record;
 use http::header::{ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
@@ -67,6 +68,9 @@ pub trait Kinds: Send + Sync + 'static {
         account: Option<AccountUid>,
         after: &'a str,
     ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a>;
+
+    /// One of this kind, if it is.
+    fn of(record: &Record) -> Option<&Self::Record>;
 
     /// One, by what it is found by.
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record>;
@@ -231,6 +235,22 @@ pub fn find<K: Kinds>(api: &Api, principal: &Principal, id: &str) -> Result<Show
     })
 }
 
+/// One as it was written: by now others may have changed it, which is not the answer to who wrote it.
+pub(crate) fn as_written<K: Kinds>(
+    api: &Api,
+    principal: &Principal,
+    id: &str,
+    applied: &Applied,
+) -> Result<Shown, Problem> {
+    let Some(record) = applied.written.iter().find_map(|written| K::of(written.record.as_ref()?)) else {
+        // There was nothing to do.
+        return find::<K>(api, principal, id);
+    };
+    let Facts { id, meta, .. } = K::facts(record);
+    let document = api.look(|state| K::show(state, record));
+    Ok(Shown { id, document, meta: meta.clone() })
+}
+
 /// `GET` of one.
 ///
 /// # Errors
@@ -329,12 +349,11 @@ pub(crate) async fn insert<K: Kinds>(
     let request = key.map(|key| key.digest.clone());
     match api.write(principal, request, vec![change]).await {
         Ok(applied) => {
-            let written = applied.revisions.first().map(|(key, _)| key.to_string()).unwrap_or_default();
-            let shown = find::<K>(api, principal, id_of(&written))?;
+            let written = applied.written.first().map(|written| written.key.to_string()).unwrap_or_default();
+            let shown = as_written::<K>(api, principal, id_of(&written), &applied)?;
             Ok(Created { shown, generated, replayed: false })
         }
-        Err(WriteError::Refused(Refused::Exists { key: there })) => {
-            api.refresh().await?;
+        Err(WriteError::Refused { refused: Refused::Exists { key: there }, .. }) => {
             let there = there.to_string();
             if let Some(key) = key
                 && let Some(known) = replay::<K>(api, principal, key, id_of(&there))?
@@ -411,8 +430,8 @@ pub async fn update<K: Kinds>(
         let planned = K::plan(api, Id::Existing(&current.id), &Value::Object(body), expected)?;
         K::verify(api, &planned).await?;
         match api.write(principal, None, vec![planned.change]).await {
-            Ok(_) => return find::<K>(api, principal, &current.id),
-            Err(error) => tries.again(api, error).await?,
+            Ok(applied) => return as_written::<K>(api, principal, &current.id, &applied),
+            Err(error) => tries.again(error)?,
         }
     }
 }
@@ -427,12 +446,14 @@ impl Tries {
 
     /// # Errors
     /// If that does not help, or it was tried often enough.
-    pub(crate) async fn again(&mut self, api: &Api, error: WriteError) -> Result<(), Problem> {
-        if !matches!(error, WriteError::Refused(Refused::RevisionMismatch { .. })) || self.0 == 0 {
+    pub(crate) fn again(&mut self, error: WriteError) -> Result<(), Problem> {
+        let is_changed =
+            matches!(error, WriteError::Refused { refused: Refused::RevisionMismatch { .. }, .. });
+        if !is_changed || self.0 == 0 {
             return Err(write_problem(error));
         }
         self.0 -= 1;
-        api.refresh().await
+        Ok(())
     }
 }
 

@@ -129,9 +129,8 @@ async fn apply(
         return Ok(axum::Json(Outcome { applied: false, resources, generated: Vec::new() }));
     }
     verify(&api, unverified).await?;
-    let written = plan.execute(&api.writer, &principal.client).await;
-    if let Some(written) = written.map_err(|error| refusal(error, &plan))? {
-        api.follower.reached(written.offset).await;
+    for changes in plan.writes() {
+        api.write(&principal, None, changes).await.map_err(|error| refusal(error, &plan))?;
     }
     let generated = plan
         .generated
@@ -163,7 +162,7 @@ async fn rehearse(api: &Api, plan: &Plan) -> Result<Vec<Unverified>, Problem> {
 
 /// Why it can't be written, with the names that the document has instead of ids.
 fn refusal(error: WriteError, plan: &Plan) -> Problem {
-    let WriteError::Refused(refused) = error else { return write_problem(error) };
+    let WriteError::Refused { refused, .. } = error else { return write_problem(error) };
     let mut problem = match &refused {
         // It was there when the difference was found.
         Refused::Missing { .. } => Problem::new(Kind::Changed, String::new()),

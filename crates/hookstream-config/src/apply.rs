@@ -394,10 +394,15 @@ impl Plan {
     /// [`WriteError`]; of a plan with more than [`CHANGES_PER_WRITE`] changes an earlier part may have been made.
     pub async fn execute(&self, writer: &ConfigWriter, actor: &str) -> Result<Option<Applied>, WriteError> {
         let mut applied = None;
-        for changes in self.changes.chunks(CHANGES_PER_WRITE) {
-            applied = Some(writer.write(actor, changes.to_vec()).await?);
+        for changes in self.writes() {
+            applied = Some(writer.write(actor, changes).await?);
         }
         Ok(applied)
+    }
+
+    /// The changes, in writes of no more than [`CHANGES_PER_WRITE`].
+    pub fn writes(&self) -> impl Iterator<Item = Vec<Change>> {
+        self.changes.chunks(CHANGES_PER_WRITE).map(<[Change]>::to_vec)
     }
 }
 

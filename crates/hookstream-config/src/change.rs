@@ -283,28 +283,3 @@ fn list(missing: &[(String, String)]) -> String {
     let each = missing.iter().map(|(scope, event_type)| format!("`{scope}` (`{event_type}`)"));
     each.collect::<Vec<_>>().join(", ")
 }
-
-impl Refused {
-    /// Whether it is a matter of time: the same write could have been right earlier or can be later.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        match self {
-            Self::RevisionMismatch { .. }
-            | Self::Exists { .. }
-            | Self::NameTaken { .. }
-            | Self::InUse { .. } => true,
-            Self::Missing { .. }
-            | Self::BrokenReference { .. }
-            | Self::Unreadable { .. }
-            | Self::Unopened { .. }
-            | Self::ClusterFixed { .. }
-            | Self::AccountFixed { .. }
-            | Self::NoSecret { .. }
-            | Self::NothingToKeep { .. }
-            | Self::Elsewhere { .. }
-            | Self::MissingScopes { .. }
-            | Self::OwnTopic { .. }
-            | Self::TooLarge { .. } => false,
-        }
-    }
-}

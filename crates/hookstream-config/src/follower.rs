@@ -6,6 +6,7 @@
 //! view is published for each advance, even if no record was of interest: stages wait for its offset (rule 10).
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,17 @@ pub struct Follower {
     published: watch::Receiver<Option<Offset>>,
     publisher: AbortHandle,
     tail: Tail,
+    /// Those who want to know the log's end.
+    askers: AtomicU64,
+    asked: tokio::sync::Mutex<Asked>,
+}
+
+/// Where the log ended when it was last asked.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The last of those who had come before it was asked.
+    last: u64,
+    end: Offset,
 }
 
 #[derive(Debug)]
@@ -56,7 +68,8 @@ impl Follower {
         let (publish, published) = watch::channel(None);
         let publisher =
             tokio::spawn(publish_views(Arc::clone(&shared), tail.watch(), publish)).abort_handle();
-        Ok(Self { shared, published, publisher, tail })
+        let (askers, asked) = (AtomicU64::default(), tokio::sync::Mutex::default());
+        Ok(Self { shared, published, publisher, tail, askers, asked })
     }
 
     /// The newest view; empty before [`Follower::caught_up`]. Cheap and lock-free.
@@ -95,16 +108,32 @@ impl Follower {
         look(&self.shared.state())
     }
 
+    /// Waits until everything below `offset` was read, which the view may not show yet.
+    pub async fn has_read(&self, offset: Offset) {
+        self.tail.reached(offset).await;
+    }
+
     /// Waits until everything was read that is there now, by whomever it was written.
     ///
     /// # Errors
     /// If no broker says where the configuration ends.
     pub async fn refresh(&self) -> Result<(), KafkaError> {
-        let end = self.tail.end()?;
-        let asked = tokio::task::spawn_blocking(move || end.ask()).await;
-        let end = asked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        self.tail.reached(end).await;
+        self.tail.at(self.end().await?).await;
         Ok(())
+    }
+
+    /// The log's end. Those who come while one asks wait, and are all served by the next question.
+    async fn end(&self) -> Result<Offset, KafkaError> {
+        let me = self.askers.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut asked = self.asked.lock().await;
+        if asked.last < me {
+            let last = self.askers.load(Ordering::Relaxed);
+            let end = self.tail.end()?;
+            let found = tokio::task::spawn_blocking(move || end.ask()).await;
+            let end = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+            *asked = Asked { last, end };
+        }
+        Ok(asked.end)
     }
 
     /// Records that are left out of the view, or held there, and why.

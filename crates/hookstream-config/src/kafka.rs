@@ -1,10 +1,12 @@
 //! The writer's log on Kafka.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use hookstream_log::fenced::{FencedWriter, Outcome};
+use hookstream_log::fenced::{Claimant, FencedWriter, Outcome};
 use hookstream_log::tail::Tail;
 use hookstream_log::{KafkaError, KafkaSettings, OutRecord, RecordRef};
 use hookstream_types::{Mono, Offset, Partition, UnixMillis};
@@ -24,7 +26,7 @@ const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 /// To read what is new, or, at the start, everything.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often progress without records is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(1);
 /// Records read and not yet taken in; the reader waits.
 const READ_AHEAD: usize = 1024;
 
@@ -36,6 +38,8 @@ pub struct KafkaLedger {
     audit: Arc<str>,
     transactional_id: String,
     writer: Option<FencedWriter>,
+    /// Who claims next; connects on a thread of its own, while nobody waits for it.
+    claimant: Option<JoinHandle<Result<Claimant, KafkaError>>>,
     reading: Option<Reading>,
     /// After the last record that we committed, until it is read.
     committed: Option<Offset>,
@@ -45,9 +49,19 @@ pub struct KafkaLedger {
 #[derive(Debug)]
 struct Reading {
     records: Receiver<Owned>,
+    /// Came while more was waited for.
+    early: VecDeque<Owned>,
     tail: Tail,
     /// Nothing was read to the end yet.
     fresh: bool,
+}
+
+/// How far is read.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    EndAtStart,
+    End(Offset),
+    Offset(Offset),
 }
 
 #[derive(Debug)]
@@ -67,16 +81,28 @@ impl KafkaLedger {
             audit: Topics::audit_of(namespace),
             transactional_id: transactional_id(namespace),
             writer: None,
+            claimant: None,
             reading: None,
             committed: None,
         }
+    }
+
+    /// Has a claimant connect.
+    fn prepare(&mut self) {
+        if self.claimant.is_some() {
+            return;
+        }
+        let (settings, id) = (self.settings.clone(), self.transactional_id.clone());
+        let connect = move || Claimant::prepare(&settings, &id, CLAIM_TIMEOUT);
+        // Without a thread the claim connects itself.
+        self.claimant = std::thread::Builder::new().name("config-claimant".to_owned()).spawn(connect).ok();
     }
 
     fn start_reading(&self) -> Result<Reading, KafkaError> {
         let (sender, records) = sync_channel(READ_AHEAD);
         let tail =
             Tail::start(&self.settings, &self.topic, PARTITION, move |record| hand_over(&sender, record))?;
-        Ok(Reading { records, tail, fresh: true })
+        Ok(Reading { records, early: VecDeque::new(), tail, fresh: true })
     }
 }
 
@@ -88,27 +114,49 @@ impl Ledger for KafkaLedger {
         if let Some(reading) = &mut self.reading {
             reading.fresh = false;
         }
-        let writer = FencedWriter::claim(&self.settings, &self.transactional_id, CLAIM_TIMEOUT);
-        self.writer = Some(writer.map_err(failed)?);
+        let by = Instant::now() + CLAIM_TIMEOUT;
+        let prepared = self.claimant.take();
+        let has_rivals = prepared.is_some();
+        let claimant = match prepared.and_then(|thread| thread.join().ok()) {
+            Some(claimant) => claimant,
+            None => Claimant::prepare(&self.settings, &self.transactional_id, CLAIM_TIMEOUT),
+        };
+        let began = Instant::now();
+        let left = by.saturating_duration_since(began);
+        self.writer = Some(claimant.and_then(|claimant| claimant.claim(left)).map_err(failed)?);
+        tracing::debug!(has_rivals, took = ?began.elapsed(), "the right to write the configuration is claimed");
+        if has_rivals {
+            self.prepare();
+        }
         Ok(())
     }
 
-    fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<Offset, Fault> {
+    fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<(), Fault> {
         let deadline = Instant::now() + READ_TIMEOUT;
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None => self.start_reading().map_err(failed)?,
         };
         // A reader that was just started asks for the end itself; what we committed ourselves needs no asking.
-        let end = match self.committed.take() {
-            Some(end) => Ok(Some(end)),
-            None if reading.fresh => Ok(None),
-            None => reading.tail.end().and_then(|end| end.ask()).map(Some).map_err(failed),
+        let until = match self.committed.take() {
+            Some(after) => Ok(Until::Offset(after)),
+            None if reading.fresh => Ok(Until::EndAtStart),
+            None => reading.tail.end().and_then(|end| end.ask()).map(Until::End).map_err(failed),
         };
-        let outcome = end.and_then(|end| reading.read_to(end, deadline, each));
+        reading.early.drain(..).for_each(|record| each(record.as_ref()));
+        let outcome = until.and_then(|until| reading.read(until, deadline, each));
         reading.fresh &= outcome.is_err();
         self.reading = Some(reading);
         outcome
+    }
+
+    fn wait_for_more(&mut self, most: Duration) {
+        // Whom we wait for has claimed or will, so that our next write begins with a claim.
+        self.prepare();
+        let Some(reading) = &mut self.reading else { return std::thread::sleep(most) };
+        if reading.early.is_empty() {
+            reading.early.extend(reading.records.recv_timeout(most));
+        }
     }
 
     fn commit(&mut self, records: &[NewRecord]) -> Result<(), Fault> {
@@ -133,39 +181,44 @@ impl Ledger for KafkaLedger {
             headers,
         });
         let out: Vec<OutRecord<'_>> = config.chain(audit).collect();
+        let began = Instant::now();
         let outcome = writer.write(&out);
+        tracing::debug!(records = records.len(), took = ?began.elapsed(), "the configuration is written: {outcome:?}");
         match outcome {
             Outcome::Committed { offsets } => {
                 // Only those of the configuration, which come first, say how far it is to be read.
                 self.committed = offsets.into_iter().take(records.len()).max().map(Offset::next);
                 Ok(())
             }
-            Outcome::Fenced => Err(Fault::Fenced),
-            Outcome::Unknown => Err(Fault::Failed("the transaction's outcome is not known".into())),
+            Outcome::Fenced | Outcome::Unknown { is_fenced: true } => Err(Fault::Fenced),
+            Outcome::Unknown { is_fenced: false } => {
+                Err(Fault::Failed("the transaction's outcome is not known".into()))
+            }
             Outcome::NotWritten { reason } => Err(Fault::Failed(reason.into())),
         }
     }
 }
 
 impl Reading {
-    fn read_to(
+    fn read(
         &self,
-        end: Option<Offset>,
+        until: Until,
         deadline: Instant,
         each: &mut dyn FnMut(LedgerRecord<'_>),
-    ) -> Result<Offset, Fault> {
+    ) -> Result<(), Fault> {
         loop {
             // Looked at before the records: it moves only after those below it were handed over.
             let progress = self.tail.progress();
-            let done = match end {
-                Some(end) => (progress.position >= end).then_some(end),
-                None => progress.end_at_start.filter(|end| progress.position >= *end),
+            let is_read = match until {
+                Until::EndAtStart => progress.is_caught_up(),
+                Until::End(end) => progress.is_at(end),
+                Until::Offset(offset) => progress.position >= offset,
             };
             while let Ok(record) = self.records.try_recv() {
                 each(record.as_ref());
             }
-            if let Some(end) = done {
-                return Ok(end);
+            if is_read {
+                return Ok(());
             }
             if Instant::now() >= deadline {
                 return Err(Fault::Failed(

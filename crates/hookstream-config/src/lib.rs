@@ -19,6 +19,7 @@ pub mod state;
 #[cfg(test)]
 mod testing;
 pub mod topics;
+mod turns;
 pub mod writer;
 
 pub use base::Base;

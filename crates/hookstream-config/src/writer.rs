@@ -14,19 +14,22 @@
 //!
 //! Each record goes into the log together with its audit record, in one transaction: both are there or neither.
 //!
+//! Writers that meet take [turns](crate::turns).
+//!
 //! [`Machine`] is all of that, on a [`Ledger`]; [`ConfigWriter`] runs it on a thread of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hookstream_types::{Mono, Offset, UnixMillis};
-use hookstream_wire::config::{Key, Record, WRITE_HEADER, WriteId};
+use hookstream_wire::config::{Record, WRITE_HEADER, WriteId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{self, By};
 use crate::change::{Author, Change, PlannedRecord, Refused, Undo, plan, put_back};
-use crate::envelope::{Fill, os_random};
+use crate::envelope::os_random;
 use crate::state::State;
+use crate::turns::{Served, Turns};
 
 /// Name of the writers' transactional id, within a namespace.
 #[must_use]
@@ -40,8 +43,12 @@ const QUEUE: usize = 256;
 const GROUP: usize = 64;
 /// From taking up a write to its answer: above one transaction time-out and a claim.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// A fenced writer lets the other finish its group: a random wait between these.
+/// A fenced writer lets the other finish its group: a random time between these at most.
 const FENCED_WAIT_MS: (u64, u64) = (50, 400);
+/// A group waits for more that would go with it: this part of what the last one took, if that was of several...
+const GATHERING: u32 = 4;
+/// ...but no longer than this.
+const LONGEST_GATHERING: Duration = Duration::from_millis(25);
 /// Between tries while the log does not answer.
 const FAULT_WAIT: Duration = Duration::from_millis(200);
 
@@ -88,12 +95,14 @@ pub trait Ledger {
     /// [`Fault`]; then nothing is claimed.
     fn claim(&mut self) -> Result<(), Fault>;
 
-    /// Hands over every committed record after those handed over before, up to the end as of the call; returns
-    /// the offset that all is read below.
+    /// Hands over every committed record after those handed over before, up to the end as of the call.
     ///
     /// # Errors
     /// [`Fault`]; what was handed over stays so.
-    fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<Offset, Fault>;
+    fn read_to_end(&mut self, each: &mut dyn FnMut(LedgerRecord<'_>)) -> Result<(), Fault>;
+
+    /// Waits until there is a record that was not handed over, but no longer than this.
+    fn wait_for_more(&mut self, most: Duration);
 
     /// Writes these and their audit records in one transaction under the claim.
     ///
@@ -101,6 +110,17 @@ pub trait Ledger {
     /// [`Fault`]; the caller claims again before it does anything else.
     fn commit(&mut self, records: &[NewRecord]) -> Result<(), Fault>;
 }
+
+/// Where writes come from, and their answers go.
+pub trait Desk {
+    /// Writes that are there, so many at most; waits for none.
+    fn more(&mut self, most: usize) -> Vec<Write>;
+
+    fn answer(&mut self, write: WriteId, answer: Answer);
+}
+
+/// What became of a write.
+pub type Answer = Result<Applied, WriteError>;
 
 /// What is not pure, passed in.
 pub trait Surroundings {
@@ -123,19 +143,24 @@ pub struct Write {
 }
 
 /// A write that is in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
     /// A view that reaches this shows the write.
     pub offset: Offset,
-    /// The revision of each resource that was written; 0: it was deleted. A change that had nothing to do has none.
-    pub revisions: Vec<(Key, u64)>,
+    /// As it was written, whatever others have written since. A change that had nothing to do has none.
+    pub written: Vec<PlannedRecord>,
 }
 
 /// Why a write is not answered with [`Applied`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    #[error(transparent)]
-    Refused(#[from] Refused),
+    #[error("{refused}")]
+    Refused {
+        /// A view that reaches this shows what it was refused by.
+        offset: Offset,
+        #[source]
+        refused: Refused,
+    },
     /// It did not happen and will not.
     #[error("the configuration can't be written at the moment: {reason}")]
     Unavailable { reason: String },
@@ -150,32 +175,84 @@ pub struct Machine<L> {
     ledger: L,
     state: State,
     claimed: bool,
+    turns: Turns,
+    served: Served,
+    /// Everything was read once: from then on, what is new has just been written.
+    follows: bool,
 }
 
 struct Pending {
     write: Write,
     /// What the last try was to write.
-    revisions: Vec<(Key, u64)>,
+    planned: Vec<PlannedRecord>,
     /// A transaction with it was begun, and its outcome has not been read yet.
     tried: bool,
     /// Its id was read in the log.
     found: bool,
-    answer: Option<Result<Applied, WriteError>>,
+}
+
+impl Pending {
+    fn new(write: Write) -> Self {
+        Self { write, planned: Vec::new(), tried: false, found: false }
+    }
 }
 
 /// What becomes of a group if what it was judged by is what is there.
 #[derive(Default)]
 struct Judged {
     records: Vec<NewRecord>,
-    settled: Settled,
+    /// Answers to writes that need no record: refused, or nothing to do.
+    settled: Vec<(WriteId, Answer)>,
 }
 
-/// Answers to writes that need no record, by their place in the group: refused, or nothing to do.
-type Settled = BTreeMap<usize, Result<Applied, WriteError>>;
+/// Writes that have no answer yet, and where the answers go.
+struct Group<'a> {
+    pending: Vec<Pending>,
+    desk: &'a mut dyn Desk,
+}
+
+impl Group<'_> {
+    /// Takes in what has come meanwhile.
+    fn gather(&mut self) {
+        let room = GROUP.saturating_sub(self.pending.len());
+        self.pending.extend(self.desk.more(room).into_iter().map(Pending::new));
+    }
+
+    fn is_tried(&self) -> bool {
+        self.pending.iter().any(|pending| pending.tried)
+    }
+
+    fn settle(&mut self, settled: Vec<(WriteId, Answer)>) {
+        for (id, answer) in settled {
+            self.pending.retain(|pending| pending.write.id != id);
+            self.desk.answer(id, answer);
+        }
+    }
+
+    fn give_up(&mut self, fault: &Fault) {
+        let reason = hookstream_types::Chain(fault).to_string();
+        for pending in self.pending.drain(..) {
+            let reason = reason.clone();
+            let error = if pending.tried {
+                WriteError::OutcomeUnknown { reason }
+            } else {
+                WriteError::Unavailable { reason }
+            };
+            self.desk.answer(pending.write.id, Err(error));
+        }
+    }
+}
 
 impl<L: Ledger> Machine<L> {
     pub fn new(ledger: L, state: State) -> Self {
-        Self { ledger, state, claimed: false }
+        Self {
+            ledger,
+            state,
+            claimed: false,
+            turns: Turns::default(),
+            served: Served::default(),
+            follows: false,
+        }
     }
 
     /// What was read, and nothing else.
@@ -187,155 +264,210 @@ impl<L: Ledger> Machine<L> {
     ///
     /// # Errors
     /// [`Fault`] of the log.
-    pub fn refresh(&mut self) -> Result<&mut State, Fault> {
-        self.read(&mut [])?;
+    pub fn refresh(&mut self, around: &mut dyn Surroundings) -> Result<&mut State, Fault> {
+        self.read(&mut Group { pending: Vec::new(), desk: &mut Nobody }, around)?;
         Ok(&mut self.state)
     }
 
-    /// Commits a group; the answers are in the order of the writes.
-    pub fn run(
-        &mut self,
-        group: Vec<Write>,
-        around: &mut dyn Surroundings,
-    ) -> Vec<Result<Applied, WriteError>> {
+    /// Answers this write, and those that are gathered with it.
+    pub fn run(&mut self, first: Write, desk: &mut dyn Desk, around: &mut dyn Surroundings) {
         let deadline = around.mono() + DEADLINE;
-        let pending = group.into_iter();
-        let mut pending: Vec<Pending> = pending
-            .map(|write| Pending { write, revisions: Vec::new(), tried: false, found: false, answer: None })
-            .collect();
-        while pending.iter().any(|pending| pending.answer.is_none()) {
-            let Err(fault) = self.try_once(&mut pending, around) else { continue };
+        let mut group = Group { pending: vec![Pending::new(first)], desk };
+        group.gather();
+        while !group.pending.is_empty() {
+            let Err(fault) = self.try_once(&mut group, around) else { continue };
             // Whatever it was: nothing is known before the next claim.
             self.claimed = false;
+            tracing::debug!(error = %hookstream_types::Chain(&fault), "a configuration write is tried again");
             let wait = match &fault {
                 Fault::Fenced => fenced_wait(around),
                 Fault::Failed(_) => FAULT_WAIT,
             };
-            tracing::debug!(error = %hookstream_types::Chain(&fault), "a configuration write is tried again");
             if around.mono() + wait >= deadline {
-                give_up(&mut pending, &fault);
-                break;
+                group.give_up(&fault);
+                return;
             }
-            around.pause(wait);
+            match fault {
+                Fault::Fenced => self.turns.fenced(around.mono(), wait),
+                Fault::Failed(_) => around.pause(wait),
+            }
         }
-        pending
-            .into_iter()
-            .map(|pending| {
-                pending.answer.unwrap_or_else(|| {
-                    Err(WriteError::Unavailable { reason: "the writer stopped".to_owned() })
-                })
-            })
-            .collect()
     }
 
-    /// Claims if need be, judges what has no answer, commits it and reads it back.
-    fn try_once(&mut self, pending: &mut [Pending], around: &mut dyn Surroundings) -> Result<(), Fault> {
+    /// Claims if need be, judges, commits and reads back; or finds that it is others' turn, and lets them have it.
+    fn try_once(&mut self, group: &mut Group<'_>, around: &mut dyn Surroundings) -> Result<(), Fault> {
         let mut is_read = false;
-        if !self.claimed {
-            if !pending.iter().any(|pending| pending.tried) {
-                // What is refused by what is there needs no claim, which would only disturb the one who has it.
-                self.read(pending)?;
-                let Judged { records, settled } = self.judge(pending, around);
-                if records.is_empty() {
-                    settle(pending, settled);
-                    return Ok(());
-                }
+        if !self.claimed && !group.is_tried() {
+            // What is refused by what is there needs no claim, which would only disturb the one who has it.
+            self.read(group, around)?;
+            let outdated = self.outdated(&group.pending, around);
+            group.settle(outdated);
+            let Judged { records, settled } = self.judge(&mut group.pending, around);
+            if records.is_empty() {
+                group.settle(settled);
+                return Ok(());
             }
+        }
+        let left = self.turns.left(around.mono());
+        if !left.is_zero() {
+            self.ledger.wait_for_more(left);
+            if !self.read(group, around)? {
+                self.turns.unused();
+            }
+            // What they wrote may refuse what waited.
+            return Ok(());
+        }
+        if !self.claimed {
             self.ledger.claim()?;
             // Only what is read from here on is final: earlier claimants' transactions have ended.
-            self.read(pending)?;
+            self.read(group, around)?;
+            group.gather();
             self.claimed = true;
             is_read = true;
-            for pending in pending.iter_mut() {
+            for pending in &mut group.pending {
                 pending.tried = false;
             }
         }
-        let mut judged = self.judge(pending, around);
+        let mut judged = self.judge(&mut group.pending, around);
         if judged.records.is_empty() && !is_read {
             // No commit will show whether somebody else has written since the last read.
-            self.read(pending)?;
-            judged = self.judge(pending, around);
+            self.read(group, around)?;
+            judged = self.judge(&mut group.pending, around);
         }
         let Judged { records, settled } = judged;
         let is_written = !records.is_empty();
         if is_written {
-            for (idx, pending) in pending.iter_mut().enumerate() {
-                pending.tried |= pending.answer.is_none() && !settled.contains_key(&idx);
+            for pending in &mut group.pending {
+                pending.tried |= settled.iter().all(|(id, _)| *id != pending.write.id);
             }
+            let began = around.mono();
             self.ledger.commit(&records)?;
+            let now = around.mono();
+            self.turns.wrote(now, now.since(began));
+            self.read(group, around)?;
         }
-        // The commit went through, so what they were judged by was what is there.
-        settle(pending, settled);
-        if is_written {
-            self.read(pending)?;
-            if pending.iter().any(|pending| pending.answer.is_none()) {
-                return Err(Fault::Failed("a committed write was not read back".into()));
-            }
+        // The commit went through, so what they were judged by was what is there; and by now it is read.
+        let offset = self.state.offset();
+        group.settle(settled.into_iter().map(|(id, answer)| (id, at(offset, answer))).collect());
+        if is_written && !group.pending.is_empty() {
+            return Err(Fault::Failed("a committed write was not read back".into()));
         }
         Ok(())
     }
 
-    /// Takes in what is new, and answers the writes that are found in it.
-    fn read(&mut self, pending: &mut [Pending]) -> Result<(), Fault> {
+    /// Takes in what is new, and answers the writes that are found in it. Returns whether others have written.
+    fn read(&mut self, group: &mut Group<'_>, around: &mut dyn Surroundings) -> Result<bool, Fault> {
         let mut seen = BTreeSet::new();
+        let mut others = false;
         let Self { ledger, state, .. } = self;
         let outcome = ledger.read_to_end(&mut |record| {
             state.apply(record.offset, record.key, record.value);
-            seen.extend(record.write.and_then(WriteId::from_bytes));
+            let write = record.write.and_then(WriteId::from_bytes);
+            others |= write.is_none_or(|id| group.pending.iter().all(|pending| pending.write.id != id));
+            seen.extend(write);
         });
-        if let Ok(end) = outcome {
-            state.reached(end);
-        }
-        for pending in pending.iter_mut().filter(|pending| pending.answer.is_none()) {
+        for pending in &mut group.pending {
             // Kept even if reading broke off: these records do not come again.
             pending.found |= seen.contains(&pending.write.id);
-            if pending.found && outcome.is_ok() {
-                let revisions = std::mem::take(&mut pending.revisions);
-                pending.answer = Some(Ok(Applied { offset: state.offset(), revisions }));
-            }
         }
-        outcome.map(|_| ())
+        others &= self.follows;
+        if others {
+            // They have claimed, or ours would not be there before them.
+            self.claimed = false;
+            self.turns.others_wrote(around.mono());
+        }
+        outcome?;
+        self.follows = true;
+        let offset = self.state.offset();
+        let found = group.pending.iter_mut().filter(|pending| pending.found).map(|pending| {
+            self.served.served(&pending.write.actor);
+            let written = std::mem::take(&mut pending.planned);
+            (pending.write.id, Ok(Applied { offset, written }))
+        });
+        let found = found.collect();
+        group.settle(found);
+        Ok(others)
+    }
+
+    /// Writes that expect a revision that is no more: whatever else is written, it does not come back.
+    fn outdated(&mut self, pending: &[Pending], around: &mut dyn Surroundings) -> Vec<(WriteId, Answer)> {
+        let now = around.wall();
+        let refusal = |pending: &Pending| {
+            let mut undo = Undo::new();
+            let planned = self.plan(&pending.write, now, around, &mut undo);
+            put_back(&mut self.state, &mut undo, 0);
+            match planned {
+                Err(refused @ Refused::RevisionMismatch { .. }) => {
+                    Some((pending.write.id, Err(self.refused(refused))))
+                }
+                Err(_) | Ok(_) => None,
+            }
+        };
+        pending.iter().filter_map(refusal).collect()
     }
 
     /// The records of the writes that may be, and the answers to the others. The state stays as it was read.
-    fn judge(&mut self, pending: &mut [Pending], around: &mut dyn Surroundings) -> Judged {
+    fn judge(&mut self, group: &mut [Pending], around: &mut dyn Surroundings) -> Judged {
         let now = around.wall();
         let mut judged = Judged::default();
         let mut undo = Undo::new();
-        let open = pending.iter_mut().enumerate().filter(|(_, pending)| pending.answer.is_none());
-        for (idx, pending) in open {
-            let Write { actor, request, .. } = &pending.write;
-            let author = Author { actor, now, request: request.as_deref() };
-            let fill: Fill<'_> = &mut |bytes| around.fill(bytes);
+        // They came together; an actor's own stay in their order.
+        group.sort_by_key(|pending| self.served.rank(&pending.write.actor));
+        for Pending { write, planned: kept, .. } in group {
             let first = undo.len();
-            match plan(&mut self.state, &pending.write.changes, author, fill, &mut undo) {
-                Err(refused) => {
-                    judged.settled.insert(idx, Err(refused.into()));
-                }
+            match self.plan(write, now, around, &mut undo) {
+                Err(refused) => judged.settled.push((write.id, Err(self.refused(refused)))),
                 Ok(planned) if planned.is_empty() => {
                     let offset = self.state.offset();
-                    judged.settled.insert(idx, Ok(Applied { offset, revisions: Vec::new() }));
+                    judged.settled.push((write.id, Ok(Applied { offset, written: Vec::new() })));
                 }
                 Ok(planned) => {
-                    pending.revisions = planned.iter().map(|r| (r.key.clone(), r.revision)).collect();
-                    let by = By { actor, at: now, write: pending.write.id };
+                    let by = By { actor: &write.actor, at: now, write: write.id };
                     let before = undo.iter().skip(first).map(|(_, before)| before.as_ref());
                     let records = planned.iter().zip(before);
                     judged.records.extend(records.map(|(record, before)| new_record(record, before, by)));
+                    *kept = planned;
                 }
             }
         }
         put_back(&mut self.state, &mut undo, 0);
         judged
     }
+
+    fn plan(
+        &mut self,
+        write: &Write,
+        now: UnixMillis,
+        around: &mut dyn Surroundings,
+        undo: &mut Undo,
+    ) -> Result<Vec<PlannedRecord>, Refused> {
+        let author = Author { actor: &write.actor, now, request: write.request.as_deref() };
+        plan(&mut self.state, &write.changes, author, &mut |bytes| around.fill(bytes), undo)
+    }
+
+    fn refused(&self, refused: Refused) -> WriteError {
+        WriteError::Refused { offset: self.state.offset(), refused }
+    }
 }
 
-fn settle(pending: &mut [Pending], settled: Settled) {
-    for (idx, answer) in settled {
-        if let Some(pending) = pending.get_mut(idx) {
-            pending.answer = Some(answer);
-        }
+/// For who only looks.
+struct Nobody;
+
+impl Desk for Nobody {
+    fn more(&mut self, _most: usize) -> Vec<Write> {
+        Vec::new()
     }
+
+    fn answer(&mut self, _write: WriteId, _answer: Answer) {}
+}
+
+/// The same answer, of a state that has been read so far.
+fn at(read: Offset, mut answer: Answer) -> Answer {
+    let (Ok(Applied { offset, .. }) | Err(WriteError::Refused { offset, .. })) = &mut answer else {
+        return answer;
+    };
+    *offset = read;
+    answer
 }
 
 fn new_record(planned: &PlannedRecord, before: Option<&Record>, by: By<'_>) -> NewRecord {
@@ -344,18 +476,6 @@ fn new_record(planned: &PlannedRecord, before: Option<&Record>, by: By<'_>) -> N
         value: planned.record.as_ref().map(Record::encode),
         headers: vec![(WRITE_HEADER, by.write.to_bytes())],
         audit: audit::encode(planned, before, by),
-    }
-}
-
-fn give_up(pending: &mut [Pending], fault: &Fault) {
-    let reason = hookstream_types::Chain(fault).to_string();
-    for pending in pending.iter_mut().filter(|pending| pending.answer.is_none()) {
-        let reason = reason.clone();
-        pending.answer = Some(Err(if pending.tried {
-            WriteError::OutcomeUnknown { reason }
-        } else {
-            WriteError::Unavailable { reason }
-        }));
     }
 }
 
@@ -376,7 +496,7 @@ pub struct ConfigWriter {
 
 #[derive(Debug)]
 enum Request {
-    Write(Write, oneshot::Sender<Result<Applied, WriteError>>),
+    Write(Write, oneshot::Sender<Answer>),
     /// Looks at the newest state.
     Look(Look),
 }
@@ -459,11 +579,12 @@ impl ConfigWriter {
             let mut undo = Undo::new();
             let author = Author { actor: "", now, request: None };
             let planned = plan(state, &changes, author, &mut os_random, &mut undo);
+            let offset = state.offset();
             let looked = planned.map(|_| look(state));
             put_back(state, &mut undo, 0);
-            looked
+            looked.map_err(|refused| WriteError::Refused { offset, refused })
         });
-        Ok(rehearsed.await??)
+        rehearsed.await?
     }
 
     async fn look<T: Send + 'static>(
@@ -505,39 +626,70 @@ impl ConfigWriter {
 fn serve<L: Ledger>(
     mut machine: Machine<L>,
     mut around: impl Surroundings,
-    mut requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
 ) {
-    let mut waiting = None;
-    while let Some(first) = waiting.take().or_else(|| requests.blocking_recv()) {
-        let mut group = Vec::new();
-        let mut answers = Vec::new();
-        let mut next = Some(first);
-        while let Some(request) = next.take() {
-            match request {
-                Request::Write(write, answer) => {
-                    group.push(write);
-                    answers.push(answer);
+    let mut queue = Queue { requests, next: None, answers: BTreeMap::new(), taken: 0 };
+    let mut gathering = Duration::ZERO;
+    while let Some(request) = queue.wait() {
+        match request {
+            Request::Look(Look(look)) => look(machine.refresh(&mut around)),
+            Request::Write(write, answer) => {
+                if !gathering.is_zero() {
+                    around.pause(gathering);
                 }
-                Request::Look(Look(look)) if group.is_empty() => {
-                    look(machine.refresh());
-                    break;
-                }
+                let began = around.mono();
+                queue.taken = 0;
+                let first = queue.take(write, answer);
+                machine.run(first, &mut queue, &mut around);
+                let took = around.mono().since(began);
+                tracing::debug!(writes = queue.taken, ?took, "a group of writes is answered");
+                let is_alone = queue.taken <= 1;
+                gathering = if is_alone { Duration::ZERO } else { (took / GATHERING).min(LONGEST_GATHERING) };
+            }
+        }
+    }
+}
+
+/// What the thread is asked for.
+struct Queue {
+    requests: mpsc::Receiver<Request>,
+    /// Taken from the requests and not done: what was asked for before it comes first.
+    next: Option<Request>,
+    answers: BTreeMap<WriteId, oneshot::Sender<Answer>>,
+    /// Writes in the group.
+    taken: usize,
+}
+
+impl Queue {
+    fn wait(&mut self) -> Option<Request> {
+        self.next.take().or_else(|| self.requests.blocking_recv())
+    }
+
+    fn take(&mut self, write: Write, answer: oneshot::Sender<Answer>) -> Write {
+        self.taken += 1;
+        self.answers.insert(write.id, answer);
+        write
+    }
+}
+
+impl Desk for Queue {
+    fn more(&mut self, most: usize) -> Vec<Write> {
+        let mut more = Vec::new();
+        while more.len() < most && self.next.is_none() {
+            match self.requests.try_recv() {
+                Ok(Request::Write(write, answer)) => more.push(self.take(write, answer)),
                 // What was asked for before it is to be seen by it.
-                look @ Request::Look(_) => {
-                    waiting = Some(look);
-                    break;
-                }
-            }
-            if group.len() < GROUP {
-                next = requests.try_recv().ok();
+                Ok(look @ Request::Look(_)) => self.next = Some(look),
+                Err(_) => break,
             }
         }
-        if group.is_empty() {
-            continue;
-        }
-        for (answer, result) in answers.into_iter().zip(machine.run(group, &mut around)) {
+        more
+    }
+
+    fn answer(&mut self, write: WriteId, answer: Answer) {
+        if let Some(asked) = self.answers.remove(&write) {
             // Nobody waits any more: nothing to tell.
-            drop(answer.send(result));
+            drop(asked.send(answer));
         }
     }
 }

@@ -24,10 +24,12 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A claim that can be tried again is, after this long.
-const CLAIM_AGAIN: Duration = Duration::from_millis(100);
+/// How long a claim may take before it is tried with another client; each further one gets twice as long.
+const FIRST_CLAIM: Duration = Duration::from_millis(150);
 /// Where Kafka keeps transactions: a topic that is there for whoever claims.
 const TRANSACTION_STATE: &str = "__transaction_state";
+/// Between looks for a connection.
+const CONNECTING: Duration = Duration::from_millis(5);
 /// Deliveries are looked for this often.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -38,8 +40,11 @@ pub enum Outcome {
     Committed { offsets: Vec<Offset> },
     /// None is: somebody else has claimed the name.
     Fenced,
-    /// All are, or none: read the log to find out. Drop the writer.
-    Unknown,
+    /// All are, or none: claim the name and read the log to find out. Drop the writer.
+    Unknown {
+        /// Somebody else has claimed the name meanwhile.
+        is_fenced: bool,
+    },
     /// None is. Drop the writer.
     NotWritten { reason: String },
 }
@@ -151,19 +156,19 @@ impl Writer {
     }
 }
 
-/// The writer that has claimed a name.
-#[derive(Debug)]
-pub struct FencedWriter {
-    writer: Writer,
+/// A client that is connected, so that its claim takes a moment.
+pub struct Claimant {
+    settings: KafkaSettings,
+    transactional_id: String,
+    producer: BaseProducer<Context>,
 }
 
-impl FencedWriter {
-    /// Claims `transactional_id`. When this returns, no earlier claimant can write any more, and what it had begun
-    /// is either committed or never will be: read the log to its end before deciding anything.
+impl Claimant {
+    /// Connects, and claims nothing. If no broker answers within `timeout`, the claim will say so.
     ///
     /// # Errors
-    /// If it takes longer than `timeout`, or the broker refuses.
-    pub fn claim(
+    /// If the settings are not taken.
+    pub fn prepare(
         settings: &KafkaSettings,
         transactional_id: &str,
         timeout: Duration,
@@ -174,22 +179,83 @@ impl FencedWriter {
         config.set("linger.ms", "0");
         let context = Context { reports: Reports::new(transactional_id), delivered: Mutex::default() };
         let producer = BaseProducer::from_config_and_context(&config, context)?;
+        // A claim of a client that has no connection to a broker whose id it knows takes half a second: it looks for its
+        // coordinator, finds no way to it, and looks again then.
         let by = Instant::now() + timeout;
-        // The client asks for its coordinator as soon as it is told to; if it has no connection then, it asks again half a
-        // second later. Without an answer the claim itself fails, and says why.
-        drop(producer.client().fetch_metadata(Some(TRANSACTION_STATE), timeout));
         loop {
-            match producer.init_transactions(by.saturating_duration_since(Instant::now())) {
-                Ok(()) => return Ok(Self { writer: Writer { producer } }),
-                // The coordinator moves, or ends what the former claimant had begun.
-                Err(RdError::Transaction(error))
-                    if error.is_retriable() && Instant::now() + CLAIM_AGAIN < by =>
-                {
-                    std::thread::sleep(CLAIM_AGAIN);
+            let left = by.saturating_duration_since(Instant::now());
+            let found = producer.client().fetch_metadata(Some(TRANSACTION_STATE), left);
+            if left.is_zero() || found.is_ok_and(|metadata| metadata.orig_broker_id() >= 0) {
+                break;
+            }
+            std::thread::sleep(CONNECTING);
+        }
+        Ok(Self { settings: settings.clone(), transactional_id: transactional_id.to_owned(), producer })
+    }
+
+    /// Claims the name. When this returns, no earlier claimant can write any more, and what it had begun is either
+    /// committed or never will be: read the log to its end before deciding anything.
+    ///
+    /// # Errors
+    /// If it takes longer than `timeout`, or the broker refuses.
+    pub fn claim(mut self, timeout: Duration) -> Result<FencedWriter, KafkaError> {
+        let by = Instant::now() + timeout;
+        let left = || by.saturating_duration_since(Instant::now());
+        let mut patience = FIRST_CLAIM;
+        loop {
+            match self.producer.init_transactions(patience.min(left())) {
+                Ok(()) => return Ok(FencedWriter { writer: Writer { producer: self.producer } }),
+                // The coordinator moves, or ends what the former claimant had begun. A client that is refused for that asks
+                // again after half a second, and a new one at once.
+                Err(RdError::Transaction(error)) if error.is_retriable() && !left().is_zero() => {
+                    patience *= 2;
+                    self = Self::prepare(&self.settings, &self.transactional_id, left())?;
                 }
-                Err(error) => return Err(not_claimed(settings, transactional_id, &producer, &error)),
+                Err(error) => return Err(self.not_claimed(&error)),
             }
         }
+    }
+
+    fn not_claimed(&self, error: &RdError) -> KafkaError {
+        self.producer.poll(Duration::ZERO);
+        let reason = self.producer.context().reports.last_error().unwrap_or_else(|| error.to_string());
+        match error.rdkafka_error_code() {
+            Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
+                KafkaError::NoBroker { bootstrap_servers: self.settings.bootstrap_servers.clone(), reason }
+            }
+            _ => KafkaError::Refused {
+                action: format!("claim `{}`", self.transactional_id),
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimant").field("transactional_id", &self.transactional_id).finish_non_exhaustive()
+    }
+}
+
+/// The writer that has claimed a name.
+#[derive(Debug)]
+pub struct FencedWriter {
+    writer: Writer,
+}
+
+impl FencedWriter {
+    /// Connects and claims a name.
+    ///
+    /// # Errors
+    /// As [`Claimant::claim`].
+    pub fn claim(
+        settings: &KafkaSettings,
+        transactional_id: &str,
+        timeout: Duration,
+    ) -> Result<Self, KafkaError> {
+        let by = Instant::now() + timeout;
+        let claimant = Claimant::prepare(settings, transactional_id, timeout)?;
+        claimant.claim(by.saturating_duration_since(Instant::now()))
     }
 
     /// Writes all of `records` or none. After anything but [`Outcome::Committed`] the writer is of no use.
@@ -207,8 +273,8 @@ impl FencedWriter {
             Ok(()) => Outcome::Committed { offsets },
             Err(error) => {
                 // Whatever the error: the commit may have been carried out before it.
-                tracing::warn!("the outcome of a transaction is not known: {error}");
-                Outcome::Unknown
+                tracing::debug!("the outcome of a transaction is not known: {error}");
+                Outcome::Unknown { is_fenced: is_fenced(&error) }
             }
         }
     }
@@ -225,22 +291,6 @@ impl FencedWriter {
             tracing::warn!("can't abort a transaction: {error}; the broker will");
         }
         outcome
-    }
-}
-
-fn not_claimed(
-    settings: &KafkaSettings,
-    transactional_id: &str,
-    producer: &BaseProducer<Context>,
-    error: &RdError,
-) -> KafkaError {
-    producer.poll(Duration::ZERO);
-    let reason = producer.context().reports.last_error().unwrap_or_else(|| error.to_string());
-    match error.rdkafka_error_code() {
-        Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
-            KafkaError::NoBroker { bootstrap_servers: settings.bootstrap_servers.clone(), reason }
-        }
-        _ => KafkaError::Refused { action: format!("claim `{transactional_id}`"), reason: error.to_string() },
     }
 }
 

@@ -49,6 +49,15 @@ impl Progress {
     pub fn is_caught_up(self) -> bool {
         self.end_at_start.is_some_and(|end| self.position >= end)
     }
+
+    /// Whether every record was handed over of a topic that ends there and that only transactions write.
+    ///
+    /// The mark that ends a transaction takes an offset too, and that a reader is past it shows only when a fetch has
+    /// waited in vain. A single offset before the end can be nothing else: after a record stands the mark of its own.
+    #[must_use]
+    pub fn is_at(self, end: Offset) -> bool {
+        self.position.next() >= end
+    }
 }
 
 /// A topic that is followed. Dropping it stops that.
@@ -132,6 +141,11 @@ impl Tail {
     /// Waits until everything below `offset` was handed over.
     pub async fn reached(&self, offset: Offset) {
         wait(self.progress.clone(), |progress| progress.position >= offset).await;
+    }
+
+    /// Waits until every record was handed over of a topic that ends there and that only transactions write.
+    pub async fn at(&self, end: Offset) {
+        wait(self.progress.clone(), |progress| progress.is_at(end)).await;
     }
 }
 

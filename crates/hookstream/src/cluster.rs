@@ -182,6 +182,6 @@ pub(crate) fn failure(error: KafkaError) -> Failure {
 pub(crate) fn write_failure(error: WriteError) -> Failure {
     match error {
         WriteError::Unavailable { .. } => Failure::Unavailable(error.into()),
-        WriteError::Refused(_) | WriteError::OutcomeUnknown { .. } => Failure::Other(error.into()),
+        WriteError::Refused { .. } | WriteError::OutcomeUnknown { .. } => Failure::Other(error.into()),
     }
 }

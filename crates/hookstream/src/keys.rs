@@ -139,7 +139,7 @@ async fn rotate(writer: &ConfigWriter, before: &Use) -> Result<bool, Failure> {
         sealed += match reseal(writer, some).await {
             Ok(count) => count,
             // An account that was deleted meanwhile, or can't be opened, is not to stop the others.
-            Err(WriteError::Refused(_)) => one_by_one(writer, some).await?,
+            Err(WriteError::Refused { .. }) => one_by_one(writer, some).await?,
             Err(error) => return Err(write_failure(error)),
         };
     }
@@ -155,8 +155,8 @@ async fn one_by_one(writer: &ConfigWriter, accounts: &[AccountUid]) -> Result<us
     for account in accounts {
         match reseal(writer, &[*account]).await {
             Ok(count) => sealed += count,
-            Err(WriteError::Refused(Refused::Missing { .. })) => {}
-            Err(WriteError::Refused(refused)) => {
+            Err(WriteError::Refused { refused: Refused::Missing { .. }, .. }) => {}
+            Err(WriteError::Refused { refused, .. }) => {
                 eprintln!("not sealed anew: {}", hookstream_types::Chain(&refused))
             }
             Err(error) => return Err(write_failure(error)),
@@ -167,7 +167,7 @@ async fn one_by_one(writer: &ConfigWriter, accounts: &[AccountUid]) -> Result<us
 
 async fn reseal(writer: &ConfigWriter, accounts: &[AccountUid]) -> Result<usize, WriteError> {
     let changes = accounts.iter().map(|uid| Change::RewrapAccount { uid: *uid }).collect();
-    Ok(writer.write(ACTOR, changes).await?.revisions.len())
+    Ok(writer.write(ACTOR, changes).await?.written.len())
 }
 
 fn accounts(count: usize) -> String {

@@ -102,10 +102,11 @@ impl Service {
             .args(args)
             .env_clear()
             .env("RUST_BACKTRACE", "1")
+            // A test may say otherwise.
+            .env("HOOKSTREAM__API__URL", format!("http://{api}"))
             .envs(env.iter().map(|(name, value)| (name, value)))
             .env("HOOKSTREAM__OPS__LISTEN", own_ops)
             .env("HOOKSTREAM__API__LISTEN", api.to_string())
-            .env("HOOKSTREAM__API__URL", format!("http://{api}"))
             .envs(program.ends_with("-api").then(|| {
                 // Each has one of its own.
                 let index = log.with_extension(format!("{}.db", api.port()));

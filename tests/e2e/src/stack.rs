@@ -213,6 +213,10 @@ impl Stack {
         if let Ok(path) = std::env::var("PATH") {
             env.push(("PATH".to_owned(), path));
         }
+        // To see more of a run that goes wrong: `hookstream_config=debug`.
+        if let Ok(level) = std::env::var("HOOKSTREAM_TEST_LOG") {
+            env.push(("HOOKSTREAM__LOG__LEVEL".to_owned(), level));
+        }
         env
     }
 

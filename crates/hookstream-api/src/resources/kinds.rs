@@ -10,7 +10,7 @@ use hookstream_config::state::State;
 use hookstream_config::{Change, Expected, os_random};
 use hookstream_core::config::{App, EventType, Source};
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId};
-use hookstream_wire::config::{AccountRecord, AuthorizationRecord, ClientRecord, HashedSecret};
+use hookstream_wire::config::{AccountRecord, AuthorizationRecord, ClientRecord, HashedSecret, Record};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -61,6 +61,10 @@ impl Kinds for Accounts {
         later::<Self>(state.accounts().filter(of), after)
     }
 
+    fn of(record: &Record) -> Option<&Self::Record> {
+        if let Record::Account(record) = record { Some(record) } else { None }
+    }
+
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
         state.account(Names::new(state).account(id)?)
     }
@@ -107,6 +111,10 @@ impl Kinds for Sources {
         later::<Self>(state.sources(), after)
     }
 
+    fn of(record: &Record) -> Option<&Self::Record> {
+        if let Record::Source(record) = record { Some(record) } else { None }
+    }
+
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
         state.source(id)
     }
@@ -146,6 +154,10 @@ impl Kinds for EventTypes {
         after: &'a str,
     ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
         later::<Self>(state.event_types(), after)
+    }
+
+    fn of(record: &Record) -> Option<&Self::Record> {
+        if let Record::EventType(record) = record { Some(record) } else { None }
     }
 
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
@@ -210,6 +222,10 @@ impl Kinds for Apps {
         later::<Self>(apps, after)
     }
 
+    fn of(record: &Record) -> Option<&Self::Record> {
+        if let Record::App(record) = record { Some(record) } else { None }
+    }
+
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
         state.app(AppId(Uuid::try_parse(id).ok()?))
     }
@@ -252,6 +268,10 @@ impl Kinds for Authorizations {
     ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
         let of = move |found: &&AuthorizationRecord| account.is_none_or(|account| found.account == account);
         later::<Self>(state.authorizations().filter(of), after)
+    }
+
+    fn of(record: &Record) -> Option<&Self::Record> {
+        if let Record::Authorization(record) = record { Some(record) } else { None }
     }
 
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {
@@ -312,6 +332,10 @@ impl Kinds for Clients {
     ) -> Box<dyn Iterator<Item = &'a Self::Record> + 'a> {
         let of = move |client: &&ClientRecord| account.is_none_or(|of| client.account == Some(of));
         later::<Self>(state.clients().filter(of), after)
+    }
+
+    fn of(record: &Record) -> Option<&Self::Record> {
+        if let Record::Client(record) = record { Some(record) } else { None }
     }
 
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a Self::Record> {

@@ -16,13 +16,16 @@ use hookstream_core::exchange::Exchange;
 use hookstream_core::redact::Redactor;
 use hookstream_core::request::Prepared;
 use hookstream_types::{AccountUid, Chain, SecretString, WebhookId};
-use hookstream_wire::config::WebhookRecord;
+use hookstream_wire::config::{Record, WebhookRecord};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::kinds::read;
-use super::{Created, Facts, Id, Kinds, NewId, Planned, Shown, Tries, current, find, insert, with_generated};
+use super::{
+    Created, Facts, Id, Kinds, NewId, Planned, Shown, Tries, as_written, current, find, insert,
+    with_generated,
+};
 use crate::access::{Denied, Principal, Scope};
 use crate::api::{Api, document_problem, write_problem};
 use crate::problem::{Kind, PingReport, Problem};
@@ -43,6 +46,10 @@ impl Kinds for Webhooks {
     ) -> Box<dyn Iterator<Item = &'a WebhookRecord> + 'a> {
         let after = Uuid::try_parse(after).unwrap_or_default();
         state.webhooks_after(account, WebhookId(after))
+    }
+
+    fn of(record: &Record) -> Option<&WebhookRecord> {
+        if let Record::Webhook(record) = record { Some(record) } else { None }
     }
 
     fn get<'a>(state: &'a State, id: &str) -> Option<&'a WebhookRecord> {
@@ -231,8 +238,8 @@ pub async fn act(
         let expected = Expected::Revision(current.meta.revision);
         let change = Change::SetWebhookState { id, state: to, expected };
         match api.write(principal, None, vec![change]).await {
-            Ok(_) => return find::<Webhooks>(api, principal, &current.id),
-            Err(error) => tries.again(api, error).await?,
+            Ok(applied) => return as_written::<Webhooks>(api, principal, &current.id, &applied),
+            Err(error) => tries.again(error)?,
         }
     }
 }
@@ -417,8 +424,8 @@ pub async fn rotate_secret(
         api.now().0.saturating_add(i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX)),
     );
     let change = Change::RotateSecret { id: webhook.id, secret: secret.text, until, expected };
-    api.write(principal, None, vec![change]).await.map_err(write_problem)?;
-    Ok(with_generated(find::<Webhooks>(api, principal, id)?, generated))
+    let applied = api.write(principal, None, vec![change]).await.map_err(write_problem)?;
+    Ok(with_generated(as_written::<Webhooks>(api, principal, id, &applied)?, generated))
 }
 
 /// The usual status of what was done.

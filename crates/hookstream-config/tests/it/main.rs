@@ -66,10 +66,13 @@ async fn contend(writer: ConfigWriter, name: &'static str) {
             let Ok(revision) = revision else { continue };
             match writer.write(name, vec![put(revision, &format!("{name} {n}"))]).await {
                 Ok(applied) => {
-                    assert_eq!(applied.revisions[0].1, revision.map_or(1, |revision| revision + 1));
+                    assert_eq!(applied.written[0].revision, revision.map_or(1, |revision| revision + 1));
                     break;
                 }
-                Err(WriteError::Refused(Refused::RevisionMismatch { .. } | Refused::Exists { .. })) => {}
+                Err(WriteError::Refused {
+                    refused: Refused::RevisionMismatch { .. } | Refused::Exists { .. },
+                    ..
+                }) => {}
                 Err(error) => panic!("{name} {n}: {error}"),
             }
         }
@@ -164,7 +167,7 @@ async fn the_key_is_replaced_while_a_service_follows() {
     let uids = new.read(|state| state.accounts().map(|record| record.account.uid).collect::<Vec<_>>());
     let rewrap = uids.await.unwrap().into_iter().map(|uid| Change::RewrapAccount { uid }).collect();
     let rotated = new.write("test", rewrap).await.unwrap();
-    assert!(!rotated.revisions.is_empty());
+    assert!(!rotated.written.is_empty());
     tokio::time::timeout(PATIENCE, running.reached(rotated.offset)).await.unwrap();
     let secrets = |follower: &Follower| follower.view().webhooks.values().next().unwrap().secrets.clone();
     assert!(running.problems().is_empty() && !secrets(&running).is_empty());

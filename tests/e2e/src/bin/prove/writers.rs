@@ -30,7 +30,12 @@ pub(crate) struct Options {
 
 pub(crate) fn prove(options: &Options, report: &mut Report) {
     let stack = Stack::new("prove-writers");
-    let settings = [("API__ADMIN_TOKEN", TOKEN), ("API__REQUESTS_PER_SECOND", "1000000")];
+    let settings = [
+        ("API__ADMIN_TOKEN", TOKEN),
+        ("API__REQUESTS_PER_SECOND", "1000000"),
+        // What tokens are issued for: behind a load balancer, one for all.
+        ("API__URL", "https://hookstream.example"),
+    ];
     let mut first = stack.launch(Role::Api, &settings);
     let mut second = stack.launch(Role::Api, &settings);
     let mut rest = [stack.launch(Role::Fanout, &[]), stack.launch(Role::Sender, &[])];
@@ -75,12 +80,22 @@ fn contend(
     wait_until("the other replica shows them", SOON, || {
         ids.iter().all(|id| two.get(&format!("/api/v1/webhooks/{id}")).status == 200)
     });
+    // Each writer is somebody, as the people and programs who write are.
+    let tokens: Vec<String> = (0..options.writers)
+        .map(|n| {
+            let client = json!({ "name": format!("writer-{n}"), "account": "acme",
+                "scopes": ["webhooks:read", "webhooks:write"] });
+            one.register(&client).0.token.expect("a token")
+        })
+        .collect();
     let written: Mutex<Vec<Written>> = Mutex::default();
     let (conflicts, failures, starved) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let (stop, first_dead) = (AtomicBool::new(false), AtomicBool::new(false));
     let started = Instant::now();
     std::thread::scope(|scope| {
-        for writer in 0..options.writers {
+        for (writer, token) in tokens.iter().enumerate() {
+            let of = |replica: &Caller| Caller { addr: replica.addr, token: Some(token.clone()) };
+            let (one, two) = (of(one), of(two));
             let (ids, written, stop, first_dead) = (&ids, &written, &stop, &first_dead);
             let (conflicts, failures, starved) = (&conflicts, &failures, &starved);
             scope.spawn(move || {
@@ -88,15 +103,17 @@ fn contend(
                 let mut last = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
                     turn += 1;
-                    let is_first = (writer + turn).is_multiple_of(2) && !first_dead.load(Ordering::Relaxed);
-                    let replica = if is_first { one } else { two };
+                    // A round of all webhooks on one replica, and the next on the other.
+                    let is_first = (writer + turn / ids.len()).is_multiple_of(2);
+                    let is_first = is_first && !first_dead.load(Ordering::Relaxed);
+                    let replica = if is_first { &one } else { &two };
                     let webhook = (writer * 7 + turn) % ids.len();
                     let path = format!("/api/v1/webhooks/{}", ids[webhook]);
                     let Some(shown) = replica.try_call("GET", &path, &[], "") else { continue };
-                    let Some(tag) = shown.headers.get("etag") else { continue };
+                    let tag = shown.expect(200).headers.get("etag").expect("a tag").clone();
                     let mark = format!("{writer}-{turn}");
                     let body = json!({ "description": mark }).to_string();
-                    match replica.try_call("PATCH", &path, &[("if-match", tag)], &body) {
+                    match replica.try_call("PATCH", &path, &[("if-match", &tag)], &body) {
                         Some(reply) if reply.status == 200 => {
                             starved.fetch_max(millis(last.elapsed()), Ordering::Relaxed);
                             last = Instant::now();
