@@ -61,6 +61,8 @@ pub trait Kinds: Send + Sync + 'static {
     const WRITE: Scope = Scope::WebhooksWrite;
     /// Only operators, who see every account, may change it.
     const OPERATORS: bool = false;
+    /// It is an app's, or may be.
+    const IN_APPS: bool = false;
 
     /// An account's, or all, with greater ids than this, in the order of their ids.
     fn each<'a>(
@@ -131,6 +133,16 @@ fn may_write<K: Kinds>(principal: &Principal) -> Result<(), Denied> {
     principal.require(K::WRITE)?;
     let is_operator = principal.bound == Bound::Everything && principal.scopes.allow(Scope::Admin);
     if K::OPERATORS && !is_operator { Err(Denied::Scope(Scope::Admin)) } else { Ok(()) }
+}
+
+fn may_create<K: Kinds>(principal: &Principal) -> Result<(), Problem> {
+    may_write::<K>(principal)?;
+    if matches!(principal.bound, Bound::App { .. }) && !K::IN_APPS {
+        let detail =
+            format!("{} are their account's, and this client is an app's: use one of the account", K::PATH);
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    Ok(())
 }
 
 /// `GET` of all.
@@ -326,7 +338,7 @@ pub(crate) async fn create_one<K: Kinds>(
     headers: &HeaderMap,
     mut body: Map<String, Value>,
 ) -> Result<Created, Problem> {
-    may_write::<K>(principal)?;
+    may_create::<K>(principal)?;
     let key = idempotency(headers, principal, K::PATH, &body)?;
     bind(api, principal, &mut body)?;
     let id = match NewId::of::<K>(api, principal, key.as_ref())? {

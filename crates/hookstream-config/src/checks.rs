@@ -12,6 +12,8 @@ const MAX_URL_BYTES: usize = 2048;
 const MAX_HEADER_VALUE_BYTES: usize = 4096;
 const MAX_HEADER_NAME_BYTES: usize = 128;
 const MAX_NAME_CHARS: usize = 200;
+/// What an event's type may have, so that each can be named.
+const MAX_IDENTIFIER_BYTES: usize = 256;
 const FREE_SECRET_BYTES: std::ops::RangeInclusive<usize> = 1..=256;
 
 type Checked = Result<(), String>;
@@ -36,8 +38,8 @@ pub fn name(text: &str) -> Checked {
 /// What it must be.
 pub fn identifier(text: &str) -> Checked {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let good = !text.is_empty() && text.len() <= MAX_NAME_CHARS && text.chars().all(allowed);
-    must(good, "must be 1 to 200 letters, digits, `.`, `_` or `-`")
+    let good = !text.is_empty() && text.len() <= MAX_IDENTIFIER_BYTES && text.chars().all(allowed);
+    must(good, "must be 1 to 256 letters, digits, `.`, `_` or `-`")
 }
 
 /// An exact event type, `prefix.*`, or `*`.

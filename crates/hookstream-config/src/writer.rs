@@ -43,6 +43,8 @@ const QUEUE: usize = 256;
 const GROUP: usize = 64;
 /// From taking up a write to its answer: above one transaction time-out and a claim.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The same for a write of which nothing was begun: to give it up loses nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A fenced writer lets the other finish its group: a random time between these at most.
 const FENCED_WAIT_MS: (u64, u64) = (50, 400);
 /// A group waits for more that would go with it: this part of what the last one took, if that was of several...
@@ -229,17 +231,28 @@ impl Group<'_> {
         }
     }
 
+    /// What was begun has no outcome.
     fn give_up(&mut self, fault: &Fault) {
+        self.give_up_what_was_not_begun(fault);
+        let unknown = |reason| WriteError::OutcomeUnknown { reason };
+        self.refuse(fault, unknown, |_| true);
+    }
+
+    fn give_up_what_was_not_begun(&mut self, fault: &Fault) {
+        let unavailable = |reason| WriteError::Unavailable { reason };
+        self.refuse(fault, unavailable, |pending| !pending.tried);
+    }
+
+    fn refuse(
+        &mut self,
+        fault: &Fault,
+        error: impl Fn(String) -> WriteError,
+        is_it: impl Fn(&Pending) -> bool,
+    ) {
         let reason = hookstream_types::Chain(fault).to_string();
-        for pending in self.pending.drain(..) {
-            let reason = reason.clone();
-            let error = if pending.tried {
-                WriteError::OutcomeUnknown { reason }
-            } else {
-                WriteError::Unavailable { reason }
-            };
-            self.desk.answer(pending.write.id, Err(error));
-        }
+        let refused = self.pending.iter().filter(|pending| is_it(pending));
+        let refused = refused.map(|pending| (pending.write.id, Err(error(reason.clone())))).collect();
+        self.settle(refused);
     }
 }
 
@@ -271,7 +284,7 @@ impl<L: Ledger> Machine<L> {
 
     /// Answers this write, and those that are gathered with it.
     pub fn run(&mut self, first: Write, desk: &mut dyn Desk, around: &mut dyn Surroundings) {
-        let deadline = around.mono() + DEADLINE;
+        let began = around.mono();
         let mut group = Group { pending: vec![Pending::new(first)], desk };
         group.gather();
         while !group.pending.is_empty() {
@@ -283,8 +296,13 @@ impl<L: Ledger> Machine<L> {
                 Fault::Fenced => fenced_wait(around),
                 Fault::Failed(_) => FAULT_WAIT,
             };
-            if around.mono() + wait >= deadline {
+            let waited = around.mono().since(began) + wait;
+            if waited >= DEADLINE {
                 group.give_up(&fault);
+            } else if waited >= PATIENCE {
+                group.give_up_what_was_not_begun(&fault);
+            }
+            if group.pending.is_empty() {
                 return;
             }
             match fault {

@@ -38,6 +38,7 @@ pub struct Webhooks;
 impl Kinds for Webhooks {
     type Record = WebhookRecord;
     const PATH: &'static str = "webhooks";
+    const IN_APPS: bool = true;
 
     fn each<'a>(
         state: &'a State,

@@ -100,7 +100,7 @@ webhooks:
     let found = problems(text);
     for expected in [
         "acounts: is not known here",
-        "sources[0].name: must be 1 to 200 letters",
+        "sources[0].name: must be 1 to 256 letters",
         "sources[0].topics: must be a list of 1 to",
         "sources[0].format: must be one of `cloudevents`",
         "webhooks[2].event_types[0]: must be an event type",

@@ -298,6 +298,11 @@ fn see_their_own_and_nothing_else() {
         let own = tenant.client.get(&format!("/api/v1/webhooks/{}", tenant.webhook));
         assert!(own.status == 200 && !tenant.traces(&own, &tenant.ids(), &[]).is_empty());
         assert_eq!(tenant.app_client.get(&format!("/api/v1/webhooks/{}", tenant.webhook)).status, 404);
+        // An authorization is the account's, and an app may not give it one.
+        let authorization =
+            json!({ "name": "app's", "endpoint": "https://a.example/", "bearer": { "token": "t" } });
+        let refused = tenant.app_client.post("/api/v1/authorizations", &authorization).expect(403).json();
+        assert_eq!(refused["type"], "/problems/forbidden", "{refused}");
         let audit = tenant.client.get("/api/v1/audit").expect(200).json();
         assert!(audit["results"].as_array().is_some_and(|all| all.len() > 5), "{audit}");
     }
