@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// For how long they write
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Before that, they write so long unmeasured: brokers that were just started are slow
+    #[arg(long, default_value_t = 20)]
+    warm_up: u64,
     /// Webhooks that are then created
     #[arg(long, default_value_t = 100_000)]
     webhooks: usize,
@@ -54,6 +57,7 @@ pub(crate) fn prove(options: &Options, report: &mut Report) {
 
 /// A write that was answered with 2xx.
 struct Written {
+    at: Instant,
     webhook: usize,
     revision: u64,
     mark: String,
@@ -91,7 +95,7 @@ fn contend(
     let written: Mutex<Vec<Written>> = Mutex::default();
     let (conflicts, failures, starved) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let (stop, first_dead) = (AtomicBool::new(false), AtomicBool::new(false));
-    let started = Instant::now();
+    let started = Instant::now() + Duration::from_secs(options.warm_up);
     std::thread::scope(|scope| {
         for (writer, token) in tokens.iter().enumerate() {
             let of = |replica: &Caller| Caller { addr: replica.addr, token: Some(token.clone()) };
@@ -100,7 +104,7 @@ fn contend(
             let (conflicts, failures, starved) = (&conflicts, &failures, &starved);
             scope.spawn(move || {
                 let mut turn = 0_usize;
-                let mut last = Instant::now();
+                let mut last = started;
                 while !stop.load(Ordering::Relaxed) {
                     turn += 1;
                     // A round of all webhooks on one replica, and the next on the other.
@@ -116,10 +120,11 @@ fn contend(
                     match replica.try_call("PATCH", &path, &[("if-match", &tag)], &body) {
                         Some(reply) if reply.status == 200 => {
                             starved.fetch_max(millis(last.elapsed()), Ordering::Relaxed);
-                            last = Instant::now();
+                            last = Instant::now().max(started);
                             let document = reply.json();
                             let revision = document["revision"].as_u64().expect("a revision");
                             written.lock().expect("nobody panicked").push(Written {
+                                at: Instant::now(),
                                 webhook,
                                 revision,
                                 mark,
@@ -138,8 +143,8 @@ fn contend(
             });
         }
         let half = Duration::from_secs(options.seconds) / 2;
-        std::thread::sleep(half);
-        let by_two = written.lock().expect("nobody panicked").len();
+        std::thread::sleep(started.saturating_duration_since(Instant::now()) + half);
+        let by_two = measured(&written.lock().expect("nobody panicked"), started);
         report.fact("writes per second, two replicas", by_two as u64 / half.as_secs().max(1));
         report.fact("longest without one until then, ms", starved.load(Ordering::Relaxed));
         first.kill_9();
@@ -149,7 +154,7 @@ fn contend(
     });
     let seconds = started.elapsed().as_secs_f64();
     let written = written.into_inner().expect("nobody panicked");
-    let rate = written.len() as f64 / seconds;
+    let rate = measured(&written, started) as f64 / seconds;
     // The history is an index that follows: it may be a moment behind.
     let by = Instant::now() + SOON;
     let is_there = |audit: &BTreeMap<_, _>, write: &Written| {
@@ -187,6 +192,10 @@ fn contend(
     report.claim("the final state is that of a serial order", serial, serial);
     let longest = starved.load(Ordering::Relaxed);
     report.claim("longest without a successful write, ms (2,000 at most)", longest, longest <= 2_000);
+}
+
+fn measured(written: &[Written], since: Instant) -> usize {
+    written.iter().filter(|written| written.at >= since).count()
 }
 
 /// What each revision was, by the audit log.
