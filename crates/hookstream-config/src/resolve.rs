@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::change::{AppSpec, AuthorizationSpec, ClientSpec, WebhookSpec};
 use crate::manifest::{AppDocument, AuthorizationDocument, ClientDocument, ManifestProblem, WebhookDocument};
+use crate::payload;
 use crate::state::State;
 
 /// What names stand for: what is configured, and what is about to be.
@@ -133,6 +134,17 @@ impl<'a> Names<'a> {
             let found = of_account(&|account| self.authorization(account, text).map(|id| id.0));
             problems.required("authorization", text, found).map(AuthorizationId)
         });
+        // What was let in stays in, whatever became of its event types.
+        let as_before = old.is_some_and(|old| {
+            let WebhookRecord { payload, content_type, event_types, .. } = old;
+            (payload, content_type, event_types)
+                == (&document.payload, &document.content_type, &document.event_types)
+        });
+        if !as_before {
+            for message in payload::problems(self.state, document) {
+                problems.note("payload.template", message);
+            }
+        }
         let state = document.state.or_else(|| old.map(|old| old.state)).unwrap_or_default();
         let reason = old.and_then(|old| old.disabled_reason.clone());
         let document = document.clone();

@@ -159,7 +159,8 @@ impl State {
                     self.accounts.insert(*uid, Arc::new(record));
                 }
                 self.shown_accounts = None;
-                if old.as_ref().map(|old| &old.data_key) != self.accounts.get(uid).map(|new| &new.data_key) {
+                let seen = |record: &Arc<AccountRecord>| (record.data_key.clone(), record.account.name.clone());
+                if old.as_ref().map(seen) != self.accounts.get(uid).map(seen) {
                     let ids: Vec<_> = self.webhooks_of(*uid).map(|webhook| webhook.id).collect();
                     self.unopened.extend(ids);
                 }
@@ -443,12 +444,18 @@ impl State {
             headers: spec.headers.iter().map(header).collect(),
             secrets: spec.secrets.clone().unwrap_or_else(old_secrets),
             authorization: authorization.map(open).transpose()?,
+            account_name: self.account_name(spec.account),
             ..without_secrets(&unsealed)
         })
     }
 
+    fn account_name(&self, account: AccountUid) -> Arc<str> {
+        self.accounts.get(&account).map(|record| Arc::from(record.account.name.as_str())).unwrap_or_default()
+    }
+
     fn open_with(&self, data_key: &DataKey, record: &WebhookRecord) -> Result<Webhook, OpenError> {
         let mut webhook = open(data_key, record)?;
+        webhook.account_name = self.account_name(record.account);
         if let Some(id) = record.authorization {
             let found = self.authorization(id).filter(|found| found.account == record.account);
             let opened = open_authorization(data_key, found.ok_or(OpenError::NoAuthorization)?)?;
@@ -540,6 +547,7 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
     Webhook {
         id: record.id,
         account: record.account,
+        account_name: Arc::default(),
         name: record.name.clone(),
         description: record.description.clone(),
         app: record.app,

@@ -219,6 +219,8 @@ pub enum WebhookState {
 pub struct Webhook {
     pub id: WebhookId,
     pub account: AccountUid,
+    /// As templates name it.
+    pub account_name: Arc<str>,
     /// Unique in the account.
     pub name: String,
     pub description: Option<String>,
@@ -266,7 +268,7 @@ pub enum Payload {
     Event,
     /// Which profile had which event, and no data: `{"eventTime":…,"profileType":…,"event":…,"uuid":…,"company":…}`.
     Profile,
-    /// Text with placeholders.
+    /// Text with placeholders: see [`crate::template`].
     Template { text: String },
 }
 
@@ -276,6 +278,7 @@ impl Default for Webhook {
         Self {
             id: WebhookId(uuid::Uuid::nil()),
             account: AccountUid(uuid::Uuid::nil()),
+            account_name: Arc::default(),
             name: String::new(),
             description: None,
             app: None,

@@ -27,3 +27,4 @@ pub mod schedule;
 pub mod sender;
 pub mod shared_map;
 pub mod signing;
+pub mod template;

@@ -9,9 +9,10 @@
 //! - anything else: `{"type":…,"timestamp":…,"datacontenttype":…,"data_base64":"…"}`, the names of the CloudEvents
 //!   JSON format.
 //!
-//! A webhook may ask for another payload: which profile had which event ([`Payload::Profile`]).
+//! A webhook may ask for another payload: which profile had which event ([`Payload::Profile`]), or one of its own making
+//! ([`Payload::Template`]).
 //!
-//! GET and DELETE have no body; what is signed is then the empty body. Headers go out in a fixed order: signature
+//! GET and DELETE have no body unless a template gives one; what is signed is then the empty body. Headers go out in a fixed order: signature
 //! profile, user agent, content type, authorization, the secret's header, the webhook's own.
 
 mod profile;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hookstream_types::UnixMillis;
+use hookstream_types::{EventId, UnixMillis};
 use zeroize::Zeroizing;
 
 use crate::config::{Credentials, Payload, Webhook, is_within};
@@ -29,6 +30,7 @@ use crate::event::EventAttributes;
 use crate::exchange::{Method, Request};
 use crate::job::Job;
 use crate::signing::SigningKey;
+use crate::template::{Input, Language, NoPayload, Template, TemplateError};
 
 /// Longest name of a webhook's own header.
 pub const MAX_HEADER_NAME_BYTES: usize = 256;
@@ -53,6 +55,10 @@ pub enum Unsendable {
     Elsewhere { endpoint: String },
     #[error("the webhook wants {what}, which this version can't send yet")]
     NotYet { what: &'static str },
+    #[error("the webhook's template can't be used; correct it")]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    NoPayload(#[from] NoPayload),
 }
 
 /// Why a webhook may not have a header.
@@ -128,6 +134,7 @@ pub fn check_header(name: &str, value: &str) -> Result<(), BadHeader> {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     webhook: Arc<Webhook>,
+    body: Body,
     /// The newest first, each with the time until when it counts.
     keys: Vec<(SigningKey, Option<UnixMillis>)>,
     url: Arc<str>,
@@ -137,16 +144,38 @@ pub struct Prepared {
     fixed: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// What bodies are made by.
+#[derive(Clone, Debug)]
+enum Body {
+    None,
+    Envelope,
+    Profile,
+    Template(Template),
+}
+
+impl Body {
+    fn of(webhook: &Webhook) -> Result<Self, TemplateError> {
+        Ok(match &webhook.payload {
+            // A body that was asked for is sent whatever the method; one that nobody wrote only where one is usual.
+            Payload::Template { text } if text.is_empty() => Self::None,
+            Payload::Template { text } => {
+                Self::Template(Template::compile(text, Language::of(&webhook.content_type))?)
+            }
+            _ if !has_body(webhook.method) => Self::None,
+            Payload::Profile => Self::Profile,
+            Payload::Event => Self::Envelope,
+        })
+    }
+}
+
 impl Prepared {
     /// # Errors
     /// [`Unsendable`] if no request can be made for this webhook.
     pub fn new(webhook: Arc<Webhook>, user_agent: &str) -> Result<Self, Unsendable> {
         let newest = webhook.secrets.first().ok_or(Unsendable::NoSecret)?;
-        if matches!(webhook.payload, Payload::Template { .. }) {
-            return Err(Unsendable::NotYet { what: "a template" });
-        }
+        let body = Body::of(&webhook)?;
         let mut fixed = vec![(Arc::from("user-agent"), Arc::from(user_agent))];
-        if has_body(webhook.method) {
+        if has_body(webhook.method) || matches!(body, Body::Template(_)) {
             fixed.push((Arc::from("content-type"), Arc::from(webhook.content_type.as_str())));
         }
         let mut own = |name: &str, value: &str| {
@@ -170,7 +199,7 @@ impl Prepared {
             webhook.secrets.iter().map(|secret| (SigningKey::new(&secret.key()), secret.until)).collect();
         let names = webhook.signature.names().into_iter().map(Arc::from).collect();
         let url = Arc::from(webhook.url.as_str());
-        Ok(Self { webhook, keys, url, names, fixed })
+        Ok(Self { webhook, body, keys, url, names, fixed })
     }
 
     #[must_use]
@@ -179,15 +208,20 @@ impl Prepared {
     }
 
     /// The request for `job`, signed for the time `now`.
-    #[must_use]
-    pub fn request(&self, job: &Job, now: UnixMillis) -> Request {
-        let body = match &self.webhook.payload {
-            _ if !has_body(self.webhook.method) => Bytes::new(),
-            Payload::Profile => Bytes::from(profile::body(&job.event, &job.data)),
-            // Templates are refused above.
-            Payload::Event | Payload::Template { .. } => Bytes::from(envelope(&job.event, &job.data)),
+    ///
+    /// # Errors
+    /// [`Unsendable::NoPayload`] if the template makes none of this event.
+    pub fn request(&self, job: &Job, now: UnixMillis) -> Result<Request, Unsendable> {
+        let body = match &self.body {
+            Body::None => Bytes::new(),
+            Body::Profile => Bytes::from(profile::body(&job.event, &job.data)),
+            Body::Envelope => Bytes::from(envelope(&job.event, &job.data)),
+            Body::Template(template) => {
+                let account = &*self.webhook.account_name;
+                Bytes::from(template.render(Input { event: &job.event, account, data: &job.data })?)
+            }
         };
-        self.signed(&job.state.delivery.to_string(), body, now)
+        Ok(self.signed(&job.state.delivery.to_string(), body, now))
     }
 
     /// A request with this body and `webhook-id`, signed for the time `now`.
@@ -204,21 +238,45 @@ impl Prepared {
         Request { method: webhook.method, url, headers, body, deadline: webhook.timeout }
     }
 
-    /// The request that asks whether an endpoint is there and willing.
-    #[must_use]
-    pub fn ping(&self, id: &str, now: UnixMillis) -> Request {
+    /// The request that asks whether an endpoint is there and willing. Of a template it has what a template makes of an
+    /// event that has nothing but a type.
+    ///
+    /// # Errors
+    /// [`Unsendable::NoPayload`] if the template makes none.
+    pub fn ping(&self, id: &str, now: UnixMillis) -> Result<Request, Unsendable> {
         let time = timestamp(now);
-        let body = match &self.webhook.payload {
-            _ if !has_body(self.webhook.method) => Bytes::new(),
-            Payload::Profile => Bytes::from(profile::ping(&time, id)),
-            Payload::Event | Payload::Template { .. } => {
+        let body = match &self.body {
+            Body::None => Bytes::new(),
+            Body::Profile => Bytes::from(profile::ping(&time, id)),
+            Body::Envelope => {
                 let webhook = self.webhook.id;
                 Bytes::from(format!(
                     r#"{{"type":"{PING_TYPE}","timestamp":"{time}","data":{{"webhook":"{webhook}"}}}}"#
                 ))
             }
+            Body::Template(template) => {
+                let event = ping_event(&self.webhook, id, time, now);
+                let account = &*self.webhook.account_name;
+                Bytes::from(template.render(Input { event: &event, account, data: &Bytes::new() })?)
+            }
         };
-        self.signed(id, body, now)
+        Ok(self.signed(id, body, now))
+    }
+}
+
+fn ping_event(webhook: &Webhook, id: &str, time: String, now: UnixMillis) -> EventAttributes {
+    EventAttributes {
+        event: EventId(uuid::Uuid::nil()),
+        account: webhook.account,
+        source: String::new(),
+        id: id.to_owned(),
+        ce_source: "hookstream".to_owned(),
+        event_type: PING_TYPE.to_owned(),
+        subject: None,
+        time,
+        content_type: None,
+        extensions: Vec::new(),
+        produced_at: now,
     }
 }
 
@@ -261,7 +319,7 @@ fn has_body(method: Method) -> bool {
 /// # Errors
 /// [`Unsendable`] if no request can be made for this webhook.
 pub fn build(webhook: &Webhook, job: &Job, now: UnixMillis, user_agent: &str) -> Result<Request, Unsendable> {
-    Ok(Prepared::new(Arc::new(webhook.clone()), user_agent)?.request(job, now))
+    Prepared::new(Arc::new(webhook.clone()), user_agent)?.request(job, now)
 }
 
 /// How data stands in the envelope.

@@ -599,9 +599,13 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                 route
             }
         };
-        match &route.prepared {
-            Ok(prepared) => {
-                let request = Arc::new(prepared.request(job, now.wall));
+        let request = match &route.prepared {
+            Ok(prepared) => prepared.request(job, now.wall).map_err(|error| Chain(&error).to_string()),
+            Err(message) => Err(message.clone()),
+        };
+        match request {
+            Ok(request) => {
+                let request = Arc::new(request);
                 self.egress.start(key, &request);
                 self.requests.insert(key, Context { request, route, started_at: now.wall });
             }
@@ -613,7 +617,7 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
                     body: Bytes::new(),
                     deadline: Duration::ZERO,
                 };
-                let failure = Failure { kind: FailureKind::Unsendable, message: message.clone() };
+                let failure = Failure { kind: FailureKind::Unsendable, message };
                 let exchange = Exchange { result: Err(failure), timings: Timings::default() };
                 let context = Context { request: Arc::new(request), route, started_at: now.wall };
                 self.finish(key, &context, &exchange, now, fx);

@@ -14,7 +14,7 @@ use hookstream_config::{Change, Expected, OpenError, os_random};
 use hookstream_core::config::{Verification, Webhook, WebhookSecret, WebhookState};
 use hookstream_core::exchange::Exchange;
 use hookstream_core::redact::Redactor;
-use hookstream_core::request::Prepared;
+use hookstream_core::request::{Prepared, Unsendable};
 use hookstream_types::{AccountUid, Chain, SecretString, WebhookId};
 use hookstream_wire::config::{Record, WebhookRecord};
 use http::{HeaderMap, StatusCode};
@@ -139,7 +139,7 @@ pub(crate) async fn verify(
     if verification == Verification::None {
         return Ok(());
     }
-    let report = ping(api, &prepared).await;
+    let report = ping(api, &prepared).await?;
     if report.success {
         return Ok(());
     }
@@ -153,14 +153,16 @@ pub(crate) async fn verify(
 }
 
 fn prepare(api: &Api, webhook: Webhook) -> Result<Prepared, Problem> {
-    Prepared::new(Arc::new(webhook), &api.user_agent).map_err(|error| {
-        Problem::new(Kind::NotSendable, format!("{}; keep it a draft until then", Chain(&error)))
-    })
+    Prepared::new(Arc::new(webhook), &api.user_agent).map_err(|error| unsendable(&error))
 }
 
-async fn ping(api: &Api, prepared: &Prepared) -> PingReport {
-    let request = prepared.ping(&Uuid::new_v4().to_string(), api.now());
-    report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook()))
+fn unsendable(error: &Unsendable) -> Problem {
+    Problem::new(Kind::NotSendable, format!("{}; keep it a draft until then", Chain(error)))
+}
+
+async fn ping(api: &Api, prepared: &Prepared) -> Result<PingReport, Problem> {
+    let request = prepared.ping(&Uuid::new_v4().to_string(), api.now()).map_err(|error| unsendable(&error))?;
+    Ok(report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook())))
 }
 
 /// What of an exchange is told: the endpoint's body is not (a URL that is tried must not become a window).
@@ -307,7 +309,7 @@ fn free_name(state: &State, account: AccountUid, name: &str) -> String {
 pub async fn ping_now(api: &Api, principal: &Principal, id: &str) -> Result<PingReport, Problem> {
     principal.require(Scope::WebhooksWrite)?;
     let prepared = prepare(api, opened(api, principal, id)?)?;
-    Ok(ping(api, &prepared).await)
+    ping(api, &prepared).await
 }
 
 /// Sends a sample event, as a delivery would be, and tells what came of it.
@@ -332,7 +334,7 @@ pub async fn test(
     let data = body.get("data").cloned().or_else(sample).unwrap_or_else(|| json!({ "test": true }));
     let prepared = prepare(api, webhook)?;
     let job = test_job(api, prepared.webhook(), event_type, &data);
-    let request = prepared.request(&job, api.now());
+    let request = prepared.request(&job, api.now()).map_err(|error| unsendable(&error))?;
     Ok(report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook())))
 }
 

@@ -6,6 +6,7 @@ use hookstream_core::config::{DEFAULT_CONTENT_TYPE, Payload, WebhookSecret, Webh
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::Profile;
+use hookstream_core::template::{Language, Template};
 use hookstream_types::SecretString;
 
 use super::fields::Node;
@@ -23,7 +24,6 @@ const MAX_SCHEDULE: Duration = Duration::from_secs(30 * 24 * 3600);
 const MAX_RATE: f64 = 100_000.0;
 const MAX_CONCURRENCY: u64 = 1_000;
 const MAX_SECRETS: usize = 5;
-const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 /// Headers of a webhook's own.
 const MAX_HEADERS: usize = 50;
 
@@ -78,7 +78,8 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         node.choice(&methods.map(|method| (method.as_str(), method)))
     });
     let content_type = node.optional("content_type", |node| node.text(checks::content_type));
-    let payload = node.optional("payload", read_payload);
+    let language = Language::of(content_type.as_ref().and_then(Option::as_deref).unwrap_or(DEFAULT_CONTENT_TYPE));
+    let payload = node.optional("payload", |node| read_payload(node, language));
     let headers = node.optional("headers", |node| read_headers(node, resolve));
     let signature = node.optional("signature", read_signature);
     let secret_header =
@@ -153,7 +154,7 @@ fn read_event_types(node: &Node<'_>) -> Option<Vec<String>> {
 }
 
 /// `event`, `profile`, or `{template: TEXT}`.
-fn read_payload(node: &Node<'_>) -> Option<Payload> {
+fn read_payload(node: &Node<'_>, language: Language) -> Option<Payload> {
     if node.is_text() {
         return node.choice(&[("event", 0), ("profile", 1)]).map(|choice| match choice {
             0 => Payload::Event,
@@ -161,10 +162,10 @@ fn read_payload(node: &Node<'_>) -> Option<Payload> {
         });
     }
     node.only(&["template"])?;
-    let template = node.required("template")?.text(|text| {
-        let fits = text.len() <= MAX_TEMPLATE_BYTES;
-        if fits { Ok(()) } else { Err(format!("must have at most {MAX_TEMPLATE_BYTES} bytes")) }
-    })?;
+    let compiles = |text: &str| {
+        Template::compile(text, language).map(drop).map_err(|error| format!("is not a template: {error}"))
+    };
+    let template = node.required("template")?.text(compiles)?;
     Some(Payload::Template { text: template })
 }
 

@@ -115,6 +115,64 @@ fn get_and_delete_have_no_body() {
     }
 }
 
+fn templated(method: Method, content_type: &str, text: &str) -> Webhook {
+    let payload = Payload::Template { text: text.to_owned() };
+    let content_type = content_type.to_owned();
+    Webhook { method, content_type, payload, account_name: "acme".into(), ..webhook() }
+}
+
+#[test]
+fn a_template_makes_the_body() {
+    let data = br#"{"id":"a<b>","n":1}"#;
+    for (content_type, text, expected) in [
+        ("application/json", r#"{"t":"[EventType]","n":[n]}"#, r#"{"t":"order.\"paid\"","n":1}"#),
+        ("application/xml", "<e a='[Account]'>[id]</e>", "<e a='acme'>a&lt;b&gt;</e>"),
+        ("application/x-www-form-urlencoded", "id=[id]", "id=a%3Cb%3E"),
+        ("text/csv", "[EventTime:yyyy],[id]", "2026,a<b>"),
+    ] {
+        let request = build(&templated(Method::Post, content_type, text), &job(None, data), NOW, "x").unwrap();
+        assert_eq!(request.body, expected, "{content_type}");
+        let sent = request.headers.iter().find(|(name, _)| &**name == "content-type").unwrap();
+        assert_eq!(&*sent.1, content_type);
+        let signature = signing::sign_v1(
+            &webhook().secrets[0].key(),
+            &request.headers[0].1,
+            1_795_356_000,
+            expected.as_bytes(),
+        );
+        assert_eq!(*request.headers[2].1, *signature);
+    }
+}
+
+#[test]
+fn a_body_that_was_asked_for_goes_with_any_method_and_an_empty_one_is_empty() {
+    let of = |method, text| {
+        let request = build(&templated(method, "text/plain", text), &job(None, b"{}"), NOW, "x").unwrap();
+        let has_type = request.headers.iter().any(|(name, _)| &**name == "content-type");
+        (String::from_utf8(request.body.to_vec()).unwrap(), has_type)
+    };
+    assert_eq!(of(Method::Delete, "[EventId]"), ("1".to_owned(), true));
+    assert_eq!(of(Method::Get, ""), (String::new(), false));
+    assert_eq!(of(Method::Post, ""), (String::new(), true));
+}
+
+#[test]
+fn what_a_template_can_not_make_is_not_sent() {
+    let error = build(&templated(Method::Post, "text/plain", "[a..b]"), &job(None, b"{}"), NOW, "x").unwrap_err();
+    assert!(matches!(error, Unsendable::Template(_)), "{error}");
+    let large = templated(Method::Post, "text/plain", &"[Data]".repeat(20));
+    let error = build(&large, &job(None, &vec![b'1'; 100_000]), NOW, "x").unwrap_err();
+    assert!(matches!(error, Unsendable::NoPayload(_)), "{error}");
+}
+
+#[test]
+fn a_ping_is_what_the_endpoint_expects() {
+    let webhook = templated(Method::Post, "application/xml", "<e t='[EventType]'>[Booking.Id|none]</e>");
+    let ping = Prepared::new(Arc::new(webhook), "x").unwrap().ping("ping-1", NOW).unwrap();
+    assert_eq!(ping.body, "<e t='hookstream.ping'>none</e>");
+    assert_eq!(&*ping.headers[0].1, "ping-1");
+}
+
 #[test]
 fn nothing_is_sent_unsigned_or_with_a_reserved_header() {
     let of = |webhook: Webhook| build(&webhook, &job(None, b"{}"), NOW, "x").unwrap_err();
