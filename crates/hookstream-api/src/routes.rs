@@ -259,6 +259,20 @@ async fn rotate_secret(
     Ok(shown.answer(resources::webhooks::DONE))
 }
 
+/// Show what a template makes of an event: of these data, or of the sample of its type
+#[utoipa::path(post, path = "/api/v1/render", tag = "webhooks", operation_id = "renderTemplate",
+    request_body = documents::TemplateTrial,
+    responses((status = 200, description = "What it makes", body = documents::RenderedPayload), Unfit))]
+async fn render(
+    State(api): ApiState,
+    principal: Principal,
+    Body(body): Body,
+) -> Result<axum::Json<documents::RenderedPayload>, Problem> {
+    let trial = serde_json::from_value(Value::Object(body));
+    let trial = trial.map_err(|error| Problem::invalid_field("", error.to_string()))?;
+    resources::webhooks::render(&api, &principal, trial).map(axum::Json)
+}
+
 fn actions() -> OpenApiRouter<Shared> {
     let router = OpenApiRouter::new()
         .routes(routes!(publish))
@@ -283,6 +297,7 @@ pub(crate) fn resources() -> OpenApiRouter<Shared> {
         .merge(clients::router())
         .merge(webhooks::router())
         .merge(actions())
+        .merge(scoped(OpenApiRouter::new().routes(routes!(render)), Webhooks::READ, Webhooks::READ))
         .merge(crate::configuration::router())
         .merge(crate::transfer::router())
 }

@@ -14,7 +14,7 @@ pub mod envelope;
 pub mod follower;
 pub mod kafka;
 pub mod manifest;
-mod payload;
+pub mod payload;
 pub mod resolve;
 pub mod state;
 #[cfg(test)]

@@ -12,6 +12,43 @@ use uuid::Uuid;
 use crate::manifest::WebhookDocument;
 use crate::state::State;
 
+/// What a template makes of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// As it would be sent; what is no text in it is replaced.
+    pub payload: String,
+    /// What is wrong with it, or would be with other events.
+    pub problems: Vec<String>,
+}
+
+/// What a template makes of an event of this type: with these data, else with the type's sample, else without.
+///
+/// # Errors
+/// If it makes nothing.
+pub fn render(
+    state: &State,
+    template: &str,
+    content_type: &str,
+    account: &str,
+    event_type: &str,
+    data: Option<&serde_json::Value>,
+) -> Result<Rendered, String> {
+    let language = Language::of(content_type);
+    let template = Template::compile(template, language).map_err(|error| error.to_string())?;
+    let known = state.event_type(event_type);
+    let shape = known.and_then(shape);
+    let mut problems: Vec<String> =
+        template.unknown(shape.as_slice()).iter().map(ToString::to_string).collect();
+    let data = data.or_else(|| known?.sample.as_ref());
+    let data = data.map(|data| Bytes::from(data.to_string())).unwrap_or_default();
+    let input = Input { event: &sample_event(event_type), account, data: &data };
+    let payload = template.render(input).map_err(|error| error.to_string())?;
+    if !payload.is_empty() {
+        problems.extend(well_formed(language, &payload).err());
+    }
+    Ok(Rendered { payload: String::from_utf8_lossy(&payload).into_owned(), problems })
+}
+
 /// Samples that a template is tried with.
 const MAX_SAMPLES: usize = 20;
 /// When a sample's event was.
@@ -86,9 +123,9 @@ fn sample_event(event_type: &str) -> EventAttributes {
 fn well_formed(language: Language, payload: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(payload);
     match language {
-        Language::Json => {
-            serde_json::from_str::<&RawValue>(&text).map(drop).map_err(|error| format!("it makes no JSON: {error}"))
-        }
+        Language::Json => serde_json::from_str::<&RawValue>(&text)
+            .map(drop)
+            .map_err(|error| format!("it makes no JSON: {error}")),
         Language::Xml => {
             roxmltree::Document::parse(&text).map(drop).map_err(|error| format!("it makes no XML: {error}"))
         }
@@ -131,11 +168,28 @@ mod tests {
         let of = |event_types: &[&str], template: &str| found(&state, event_types, "text/plain", template);
         assert_eq!(of(&["booking.*"], "[Booking.Id] [Paid]"), [""; 0]);
         assert_eq!(of(&["booking.created"], "[Paid]").len(), 1);
-        assert!(of(&["booking.*"], "[Bokking.Id]")[0].starts_with("line 1, column 1: `[Bokking.Id]` leads nowhere"));
+        assert!(
+            of(&["booking.*"], "[Bokking.Id]")[0]
+                .starts_with("line 1, column 1: `[Bokking.Id]` leads nowhere")
+        );
         // Of these events nothing is known.
         for event_types in [&["other.one"][..], &["booking.*", "unregistered"], &["*"]] {
             assert_eq!(of(event_types, "[Whatever]"), [""; 0], "{event_types:?}");
         }
+    }
+
+    #[test]
+    fn one_event_is_rendered() {
+        let state = state(&[("a.b", serde_json::json!({ "n": 1 }))]);
+        let of = |template: &str, data: Option<serde_json::Value>| {
+            render(&state, template, "application/json", "acme", "a.b", data.as_ref())
+        };
+        let rendered = of(r#"{"n":[n],"a":"[Account]"}"#, None).unwrap();
+        assert_eq!((rendered.payload.as_str(), rendered.problems), (r#"{"n":1,"a":"acme"}"#, Vec::new()));
+        let rendered = of("[n] [x]", Some(serde_json::json!({ "n": 2 }))).unwrap();
+        assert_eq!((rendered.payload.as_str(), rendered.problems.len()), ("2 null", 2));
+        assert!(of("[n:Q]", None).unwrap_err().starts_with("line 1, column 1: "));
+        assert_eq!(of("", None).unwrap(), Rendered { payload: String::new(), problems: Vec::new() });
     }
 
     #[test]
@@ -146,8 +200,13 @@ mod tests {
         assert_eq!(of("application/xml", "<e n='[n]'>[s]</e>"), [""; 0]);
         assert_eq!(of("text/html", "<p>[s]<br>"), [""; 0]);
         assert_eq!(of("application/json", ""), [""; 0]);
-        assert!(of("application/json", r#"{"n":[n]"#)[0].starts_with("with the sample of `a.b`, it makes no JSON: EOF"));
-        assert!(of("application/xml", "<e>[s]</f>")[0].starts_with("with the sample of `a.b`, it makes no XML: "));
+        assert!(
+            of("application/json", r#"{"n":[n]"#)[0]
+                .starts_with("with the sample of `a.b`, it makes no JSON: EOF")
+        );
+        assert!(
+            of("application/xml", "<e>[s]</f>")[0].starts_with("with the sample of `a.b`, it makes no XML: ")
+        );
         assert!(of("application/json", r#"{"n":[[n]]}"#)[0].contains("it makes no JSON"));
     }
 }

@@ -159,7 +159,8 @@ impl State {
                     self.accounts.insert(*uid, Arc::new(record));
                 }
                 self.shown_accounts = None;
-                let seen = |record: &Arc<AccountRecord>| (record.data_key.clone(), record.account.name.clone());
+                let seen =
+                    |record: &Arc<AccountRecord>| (record.data_key.clone(), record.account.name.clone());
                 if old.as_ref().map(seen) != self.accounts.get(uid).map(seen) {
                     let ids: Vec<_> = self.webhooks_of(*uid).map(|webhook| webhook.id).collect();
                     self.unopened.extend(ids);

@@ -178,7 +178,7 @@ impl Prepared {
         if has_body(webhook.method) || matches!(body, Body::Template(_)) {
             fixed.push((Arc::from("content-type"), Arc::from(webhook.content_type.as_str())));
         }
-        let mut own = |name: &str, value: &str| {
+        let mut own = |name: &str, value: &str| -> Result<(), Unsendable> {
             check_header(name, value).map_err(|source| Unsendable::Header {
                 name: name.escape_default().take(MAX_HEADER_NAME_BYTES).collect(),
                 source,

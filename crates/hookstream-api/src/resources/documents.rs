@@ -312,6 +312,33 @@ pub struct TestEvent {
     pub data: Option<Value>,
 }
 
+/// A template that is tried.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplateTrial {
+    pub template: String,
+    /// What the payload is escaped as; else `application/json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    pub event_type: String,
+    /// Else the sample of the event type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
+    /// Name or id of the event's account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+}
+
+/// What a template makes of an event.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RenderedPayload {
+    pub content_type: String,
+    pub payload: String,
+    /// What would keep a webhook with this template from being saved.
+    pub problems: Vec<String>,
+}
+
 /// A webhook's next secret.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

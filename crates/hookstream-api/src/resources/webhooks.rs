@@ -8,10 +8,13 @@ use hookstream_config::apply::new_secret;
 use hookstream_config::change::WebhookSpec;
 use hookstream_config::manifest::WebhookDocument;
 use hookstream_config::manifest::render::{self, Form};
+use hookstream_config::payload::{self, Rendered};
 use hookstream_config::resolve::Names;
 use hookstream_config::state::State;
 use hookstream_config::{Change, Expected, OpenError, os_random};
-use hookstream_core::config::{Verification, Webhook, WebhookSecret, WebhookState};
+use hookstream_core::config::{
+    DEFAULT_ACCOUNT, DEFAULT_CONTENT_TYPE, Verification, Webhook, WebhookSecret, WebhookState,
+};
 use hookstream_core::exchange::Exchange;
 use hookstream_core::redact::Redactor;
 use hookstream_core::request::{Prepared, Unsendable};
@@ -21,13 +24,14 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::documents::{RenderedPayload, TemplateTrial};
 use super::kinds::read;
 use super::{
     Created, Facts, Id, Kinds, NewId, Planned, Shown, Tries, as_written, current, find, insert,
     with_generated,
 };
 use crate::access::{Denied, Principal, Scope};
-use crate::api::{Api, document_problem, write_problem};
+use crate::api::{Api, document_problem, named_account, write_problem};
 use crate::problem::{Kind, PingReport, Problem};
 use crate::request::{ListParameters, Precondition, idempotency, if_match};
 
@@ -161,7 +165,8 @@ fn unsendable(error: &Unsendable) -> Problem {
 }
 
 async fn ping(api: &Api, prepared: &Prepared) -> Result<PingReport, Problem> {
-    let request = prepared.ping(&Uuid::new_v4().to_string(), api.now()).map_err(|error| unsendable(&error))?;
+    let request =
+        prepared.ping(&Uuid::new_v4().to_string(), api.now()).map_err(|error| unsendable(&error))?;
     Ok(report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook())))
 }
 
@@ -336,6 +341,27 @@ pub async fn test(
     let job = test_job(api, prepared.webhook(), event_type, &data);
     let request = prepared.request(&job, api.now()).map_err(|error| unsendable(&error))?;
     Ok(report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook())))
+}
+
+/// Shows what a template makes of an event, and what is wrong with it.
+///
+/// # Errors
+/// If it makes nothing.
+pub fn render(api: &Api, principal: &Principal, trial: TemplateTrial) -> Result<RenderedPayload, Problem> {
+    principal.require(Scope::WebhooksRead)?;
+    let TemplateTrial { template, content_type, event_type, data, account } = trial;
+    let account = named_account(api, principal, account.as_deref())?;
+    let content_type = content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned());
+    hookstream_config::checks::content_type(&content_type)
+        .map_err(|message| Problem::invalid_field("/contentType", message))?;
+    let rendered = api.look(|state| {
+        let account = account.and_then(|uid| state.account(uid));
+        let account = account.map_or(DEFAULT_ACCOUNT, |record| &record.account.name);
+        payload::render(state, &template, &content_type, account, &event_type, data.as_ref())
+    });
+    let Rendered { payload, problems } =
+        rendered.map_err(|message| Problem::invalid_field("/template", message))?;
+    Ok(RenderedPayload { content_type, payload, problems })
 }
 
 fn test_job(api: &Api, webhook: &Webhook, event_type: String, data: &Value) -> hookstream_core::job::Job {

@@ -78,7 +78,8 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         node.choice(&methods.map(|method| (method.as_str(), method)))
     });
     let content_type = node.optional("content_type", |node| node.text(checks::content_type));
-    let language = Language::of(content_type.as_ref().and_then(Option::as_deref).unwrap_or(DEFAULT_CONTENT_TYPE));
+    let language =
+        Language::of(content_type.as_ref().and_then(Option::as_deref).unwrap_or(DEFAULT_CONTENT_TYPE));
     let payload = node.optional("payload", |node| read_payload(node, language));
     let headers = node.optional("headers", |node| read_headers(node, resolve));
     let signature = node.optional("signature", read_signature);

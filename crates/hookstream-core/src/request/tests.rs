@@ -130,7 +130,8 @@ fn a_template_makes_the_body() {
         ("application/x-www-form-urlencoded", "id=[id]", "id=a%3Cb%3E"),
         ("text/csv", "[EventTime:yyyy],[id]", "2026,a<b>"),
     ] {
-        let request = build(&templated(Method::Post, content_type, text), &job(None, data), NOW, "x").unwrap();
+        let request =
+            build(&templated(Method::Post, content_type, text), &job(None, data), NOW, "x").unwrap();
         assert_eq!(request.body, expected, "{content_type}");
         let sent = request.headers.iter().find(|(name, _)| &**name == "content-type").unwrap();
         assert_eq!(&*sent.1, content_type);
@@ -158,7 +159,8 @@ fn a_body_that_was_asked_for_goes_with_any_method_and_an_empty_one_is_empty() {
 
 #[test]
 fn what_a_template_can_not_make_is_not_sent() {
-    let error = build(&templated(Method::Post, "text/plain", "[a..b]"), &job(None, b"{}"), NOW, "x").unwrap_err();
+    let error =
+        build(&templated(Method::Post, "text/plain", "[a..b]"), &job(None, b"{}"), NOW, "x").unwrap_err();
     assert!(matches!(error, Unsendable::Template(_)), "{error}");
     let large = templated(Method::Post, "text/plain", &"[Data]".repeat(20));
     let error = build(&large, &job(None, &vec![b'1'; 100_000]), NOW, "x").unwrap_err();

@@ -18,5 +18,6 @@ mod retry;
 mod secrets;
 mod smoke;
 mod stop;
+mod templates;
 mod tenants;
 mod transfer;
