@@ -39,9 +39,9 @@ fn are_tried_checked_and_sent() {
         ("{\"a\":[Booking.Id]", "it makes no JSON"),
     ] {
         let refused =
-            admin.post("/api/v1/webhooks", &webhook("bad", "application/json", template)).expect(422).json();
+            admin.post("/api/v1/webhooks", &webhook("bad", "application/json", template)).expect(400).json();
         assert_eq!(refused["errors"][0]["field"], "/payload/template", "{refused}");
-        let said = refused["errors"][0]["message"].as_str().unwrap_or_default();
+        let said = refused["errors"][0]["detail"].as_str().unwrap_or_default();
         assert!(said.contains(message), "{said}");
     }
 
