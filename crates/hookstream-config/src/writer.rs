@@ -160,7 +160,6 @@ pub enum WriteError {
     Refused {
         /// A view that reaches this shows what it was refused by.
         offset: Offset,
-        #[source]
         refused: Refused,
     },
     /// It did not happen and will not.

@@ -105,7 +105,7 @@ enum Part {
 struct Placeholder {
     what: What,
     format: Option<Format>,
-    default: Option<Box<str>>,
+    default: Option<Given>,
     stands: Stands,
     /// Where its bracket is.
     at: Place,
@@ -156,6 +156,32 @@ enum Stands {
     Cdata,
     Form,
     Text,
+}
+
+/// What a template says is to stand where there is nothing.
+#[derive(Clone, Debug)]
+enum Given {
+    Text(Box<str>),
+    /// JSON that is no string.
+    Json(Box<str>),
+}
+
+impl Given {
+    fn of(default: &str) -> Self {
+        let is_value = !default.starts_with('"') && is_json(default);
+        if is_value { Self::Json(Box::from(default)) } else { Self::Text(Box::from(default)) }
+    }
+
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Text(given) => text(given),
+            Self::Json(given) => Value::Json(given),
+        }
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
 
 /// What a payload is made of.
@@ -214,7 +240,7 @@ impl Template {
 impl Placeholder {
     fn render(&self, input: Input<'_>, found: &Found<'_>, out: &mut Vec<u8>) {
         let value = match self.what.value(input, found) {
-            Value::Missing => self.default.as_deref().map_or(Value::Missing, given),
+            Value::Missing => self.default.as_ref().map_or(Value::Missing, Given::value),
             value => value,
         };
         self.stands.push(self.formatted(value), out);
@@ -260,12 +286,6 @@ fn text(text: &str) -> Value<'_> {
     Value::Text(Cow::Borrowed(text))
 }
 
-/// What a template says is to stand where there is nothing.
-fn given(default: &str) -> Value<'_> {
-    let is_json = serde_json::from_str::<&serde_json::value::RawValue>(default).is_ok();
-    if is_json && !default.starts_with('"') { Value::Json(default) } else { text(default) }
-}
-
 fn json(json: &str) -> Value<'_> {
     if json == "null" {
         return Value::Missing;
@@ -275,7 +295,7 @@ fn json(json: &str) -> Value<'_> {
     }
     match serde_json::from_str(json) {
         Ok(JsonText(text)) => Value::Text(text),
-        // It was read as JSON before.
+        // JSON by its letter, but half of a surrogate pair is no text.
         Err(_) => Value::Missing,
     }
 }
@@ -284,14 +304,15 @@ fn json(json: &str) -> Value<'_> {
 #[derive(serde::Deserialize)]
 struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// All of an event's data, by what its producer said that it is.
+/// All of an event's data, by what its producer said that it is: what is no JSON all the same is text, or it could end
+/// what it stands in.
 fn all<'a>(content_type: Option<&str>, data: &'a [u8]) -> Value<'a> {
     if data.is_empty() {
         return Value::Missing;
     }
-    let is_json = content_type.is_none_or(|content_type| Language::of(content_type) == Language::Json);
+    let is_said_json = content_type.is_none_or(|content_type| Language::of(content_type) == Language::Json);
     match std::str::from_utf8(data) {
-        Ok(data) if is_json => json(data.trim_ascii()),
+        Ok(data) if is_said_json && is_json(data) => json(data.trim_ascii()),
         Ok(data) => text(data),
         Err(_) => Value::Text(Cow::Owned(STANDARD.encode(data))),
     }

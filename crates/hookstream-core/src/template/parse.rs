@@ -3,8 +3,8 @@
 use super::paths::{Path, Paths};
 use super::time::TimeFormat;
 use super::{
-    Format, Language, MAX_PLACEHOLDERS, MAX_STEPS, MAX_TEMPLATE_BYTES, Part, Place, Placeholder, Stands,
-    Template, TemplateError, What,
+    Format, Given, Language, MAX_PLACEHOLDERS, MAX_STEPS, MAX_TEMPLATE_BYTES, Part, Place, Placeholder,
+    Stands, Template, TemplateError, What,
 };
 
 /// Where the text between placeholders has led.
@@ -125,7 +125,7 @@ impl<'t> Reader<'t> {
         let what = self.what(inner.name).map_err(|message| at.error(message))?;
         let format = inner.format.map(format).transpose().map_err(|message| at.error(message))?;
         self.end_literal();
-        let default = inner.default.map(Box::from);
+        let default = inner.default.map(Given::of);
         self.parts.push(Part::Placeholder(Placeholder { what, format, default, stands, at }));
         // The bracket that begins it, and what is in it up to the one that ends it.
         let whole = self.rest().get(..=end).unwrap_or_default();

@@ -149,6 +149,8 @@ fn data_that_is_no_json() {
     };
     assert_eq!(with("application/xml", b"<a/>"), r#"{"data":"<a/>","x":null}"#);
     assert_eq!(with("application/octet-stream", &[0xff]), r#"{"data":"/w==","x":null}"#);
+    // Whatever its producer said: it may not end what it stands in.
+    assert_eq!(with("application/json", b"1},{"), r#"{"data":"1},{","x":null}"#);
     assert_eq!(with("application/json", b""), r#"{"data":null,"x":null}"#);
     assert_eq!(with("text/plain", b"5"), r#"{"data":"5","x":null}"#);
 }
