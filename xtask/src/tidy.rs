@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hookstream-runtime", &["hookstream-types", "hookstream-settings"]),
     ("hookstream-log", &["hookstream-types", "hookstream-core", "hookstream-wire"]),
     ("hookstream-history", &["hookstream-types", "hookstream-core", "hookstream-wire"]),
-    ("hookstream-egress", &["hookstream-types", "hookstream-core"]),
+    ("hookstream-egress", &["hookstream-types", "hookstream-core", "hookstream-settings"]),
     ("hookstream-devbroker", &[]),
     (
         "hookstream-config",

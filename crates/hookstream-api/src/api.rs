@@ -30,7 +30,7 @@ const READ_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Api {
     pub follower: Arc<Follower>,
     pub writer: ConfigWriter,
-    pub egress: Client,
+    pub egress: Arc<Client>,
     pub authenticator: Arc<Authenticator>,
     pub cursors: Cursors,
     pub clock: Clock,

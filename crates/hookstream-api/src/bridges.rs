@@ -125,17 +125,20 @@ impl EventSink for Sink {
 
 /// Issuers' keys, through the way out that all requests take.
 #[derive(Debug)]
-pub(crate) struct Keys(pub Client);
+pub(crate) struct Keys(pub Arc<Client>);
 
 impl Fetch for Keys {
     fn fetch<'a>(&'a self, url: &'a str) -> Fetching<'a> {
         Box::pin(async move {
             let request = Request {
+                account: AccountUid(Uuid::nil()),
                 method: Method::Get,
                 url: Arc::from(url),
                 headers: vec![(Arc::from("accept"), Arc::from("application/json"))],
                 body: Bytes::new(),
                 deadline: FETCH_DEADLINE,
+                tls: None,
+                token: None,
             };
             match self.0.exchange(&request).await.result {
                 Ok(response) if response.truncated => Err("the answer is too long".to_owned()),

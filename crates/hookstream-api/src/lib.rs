@@ -36,7 +36,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use hookstream_config::{Base, ConfigWriter, os_random};
-use hookstream_egress::{Client, EgressSettings};
+use hookstream_egress::Client;
 use hookstream_history::{Backend, Retention};
 use hookstream_log::appender::Appender;
 use hookstream_log::fetch::Fetcher;
@@ -153,7 +153,8 @@ fn router(
         AccessTokens::new(keyring.derive(TOKEN_KEYS), api_settings.url.clone(), api_settings.token_lifetime)?;
     let scopes = scope_map(api_settings)?;
     let admin = api_settings.read_admin_token().map_err(|problem| problem.to_string())?;
-    let keys: Arc<dyn Fetch> = Arc::new(Keys(egress(settings)?));
+    let egress = Arc::new(Client::new(&settings.egress)?);
+    let keys: Arc<dyn Fetch> = Arc::new(Keys(Arc::clone(&egress)));
     let issuers = api_settings.issuers.iter().map(|settings| issuer(settings, &keys)).collect();
     let authenticator = Arc::new(Authenticator {
         tokens: tokens.clone(),
@@ -168,7 +169,7 @@ fn router(
     let api = Arc::new(Api {
         follower: Arc::clone(follower),
         writer,
-        egress: egress(settings)?,
+        egress,
         authenticator,
         cursors: Cursors::new(&cursor_keys),
         clock,
@@ -227,11 +228,6 @@ fn router(
             Problem::new(Kind::MethodNotAllowed, "this path has other methods: `/api/v1/docs` lists them")
         })
         .layer(middleware::from_fn(peer)))
-}
-
-fn egress(settings: &Settings) -> Result<Client, ServiceError> {
-    let hookstream_settings::Egress { allow_http, allow_private } = settings.egress;
-    Ok(Client::new(EgressSettings { allow_http, allow_private })?)
 }
 
 fn scope_map(settings: &ApiSettings) -> Result<ScopeMap, ServiceError> {

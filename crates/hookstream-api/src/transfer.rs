@@ -20,6 +20,7 @@ use crate::api::{Api, Shared, document_problem, refused_problem, write_problem};
 use crate::description::{Applied, scoped};
 use crate::problem::{FieldError, Kind, Problem};
 use crate::request::Parameters;
+use crate::resources::kinds::credentials_error;
 use crate::resources::webhooks::{self, preview};
 
 /// Bytes of a document: some hundred thousand webhooks.
@@ -123,6 +124,10 @@ async fn apply(
     let plan = move || planned.look(|state| diff(state, &manifest, options, &mut os_random));
     let plan = tokio::task::spawn_blocking(plan).await.map_err(|_| Problem::internal())?;
     let plan = plan.map_err(document_problem)?;
+    let errors = egress_errors(&api, &plan);
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
     let resources = plan.items.iter().map(outcome).collect();
     let unverified = rehearse(&api, &plan).await?;
     if how.dry_run || plan.is_empty() {
@@ -139,12 +144,41 @@ async fn apply(
     Ok(axum::Json(Outcome { applied: true, resources, generated: generated.collect() }))
 }
 
+/// What the way out would refuse of what is created or updated, by its place in the document.
+fn egress_errors(api: &Api, plan: &Plan) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut add = |kind: &str, place: Option<usize>, found: Vec<FieldError>| {
+        let place = place.unwrap_or_default();
+        errors.extend(
+            found
+                .into_iter()
+                .map(|error| FieldError { field: format!("/{kind}/{place}{}", error.field), ..error }),
+        );
+    };
+    let mut webhooks = places(&plan.items, "webhook");
+    let mut authorizations = places(&plan.items, "authorization");
+    for change in &plan.changes {
+        match change {
+            Change::PutWebhook { id, webhook, .. } => {
+                let old = api.look(|state| state.webhook(*id).cloned());
+                add("webhooks", webhooks.next(), webhooks::endpoint_errors(api, webhook, old.as_ref()));
+            }
+            Change::PutAuthorization { authorization, .. } => {
+                let error = credentials_error(api, &authorization.credentials);
+                add("authorizations", authorizations.next(), error.into_iter().collect());
+            }
+            _ => {}
+        }
+    }
+    errors
+}
+
 /// A webhook that is to be published: its place in the document, how it would be, and whether it is pinged.
 type Unverified = (usize, (Webhook, Verification));
 
 /// Whether all of it may be made. What would be published is seen as it would be: with what else the document brings.
 async fn rehearse(api: &Api, plan: &Plan) -> Result<Vec<Unverified>, Problem> {
-    let places: Vec<usize> = places(&plan.items).collect();
+    let places: Vec<usize> = places(&plan.items, "webhook").collect();
     let webhooks = plan.changes.iter().filter_map(|change| match change {
         Change::PutWebhook { id, webhook, .. } => Some((*id, webhook.clone())),
         _ => None,
@@ -220,9 +254,9 @@ async fn verify(api: &Arc<Api>, unverified: Vec<Unverified>) -> Result<(), Probl
     Err(Problem::of_errors(Kind::NotVerified, errors.collect()))
 }
 
-/// Where the webhooks that are created or updated stand in the document, in its order.
-fn places(items: &[Item]) -> impl Iterator<Item = usize> {
-    let listed = items.iter().filter(|item| item.kind == "webhook" && item.action != Action::Delete);
+/// Where what is created or updated of a kind stands in the document, in its order.
+fn places<'a>(items: &'a [Item], kind: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let listed = items.iter().filter(move |item| item.kind == kind && item.action != Action::Delete);
     let changed = |(_, item): &(usize, &Item)| item.action != Action::Unchanged;
     listed.enumerate().filter(changed).map(|(idx, _)| idx)
 }

@@ -103,6 +103,9 @@ fn authorization(record: &AuthorizationRecord) -> Value {
             "client_secret": mask(client_secret),
             "scopes": scopes,
         }),
+        SealedCredentials::Mtls { certificate, key } => {
+            json!({ "type": "mtls", "certificate": certificate, "key": mask(key) })
+        }
     };
     let mut shown = plain(meta);
     shown = with(shown, "id", plain(id));
@@ -151,9 +154,10 @@ fn webhook(record: &WebhookRecord) -> Value {
         method: _,
         content_type: _,
         payload: _,
-        signature: _,
+        signatures: _,
         secret_header: _,
         authorization: _,
+        trust: _,
         retry: _,
         give_up_on: _,
         timeout_ms: _,

@@ -3,12 +3,15 @@
 //! [`plan()`] turns one write (several changes, all or none) into records, judged by the state and by the writes
 //! before it. Pure: time, actor and randomness are arguments.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_core::config::{DeliveryMode, Format, Payload, Verification, WebhookSecret, WebhookState};
+use hookstream_core::config::{
+    DeliveryMode, Format, Payload, Trust, Verification, WebhookSecret, WebhookState,
+};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::Signatures;
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, SecretString, UnixMillis, WebhookId};
 use hookstream_wire::config::{HashedSecret, Key};
 
@@ -186,6 +189,7 @@ pub enum CredentialsSpec {
     Basic { user: String, password: Option<SecretString> },
     Bearer { token: Option<SecretString> },
     Oauth2 { token_url: String, client_id: String, client_secret: Option<SecretString>, scopes: Vec<String> },
+    Mtls { certificate: String, key: Option<SecretString> },
 }
 
 /// A client of the API, without what the writer adds.
@@ -220,9 +224,10 @@ pub struct WebhookSpec {
     pub headers: Vec<(String, Option<SecretString>)>,
     /// None: those that it has.
     pub secrets: Option<Vec<WebhookSecret>>,
-    pub signature: Profile,
+    pub signatures: Signatures,
     pub secret_header: Option<String>,
     pub authorization: Option<AuthorizationId>,
+    pub trust: Option<Arc<Trust>>,
     pub retry: RetrySchedule,
     pub give_up_on: Vec<u16>,
     pub timeout: Duration,

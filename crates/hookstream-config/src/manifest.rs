@@ -7,14 +7,16 @@
 //! In a file a secret is written as text (`whsec_…`), or better as `{env: NAME}` or `{file: PATH}`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    DEFAULT_ACCOUNT, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Payload, Verification, WebhookSecret, WebhookState,
+    DEFAULT_ACCOUNT, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, Payload, Trust, Verification, WebhookSecret,
+    WebhookState,
 };
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::Signatures;
 use hookstream_types::SecretString;
 
 use crate::change::{AccountSpec, CredentialsSpec, EventTypeSpec, SourceSpec};
@@ -116,10 +118,11 @@ pub struct WebhookDocument {
     pub headers: Vec<(String, Option<SecretString>)>,
     /// None: those that it has; a generated one when new.
     pub secrets: Option<Vec<WebhookSecret>>,
-    pub signature: Profile,
+    pub signatures: Signatures,
     pub secret_header: Option<String>,
     /// By name or id.
     pub authorization: Option<String>,
+    pub trust: Option<Arc<Trust>>,
     pub retry: RetrySchedule,
     pub give_up_on: Vec<u16>,
     pub timeout: Duration,

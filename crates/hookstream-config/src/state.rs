@@ -13,15 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    Account, App, Authorization, Credentials, EventType, Meta, Source, View, Webhook, WebhookSecret,
-    WebhookState,
+    Account, App, Authorization, ClientCredentials, Credentials, EventType, Meta, Source, View, Webhook,
+    WebhookSecret, WebhookState,
 };
+use hookstream_core::signing::SigningKey;
 use hookstream_types::{
     AccountUid, AppId, AuthorizationId, Chain, ClientId, Offset, SecretString, WebhookId,
 };
 use hookstream_wire::config::{
     AccountRecord, AuthorizationRecord, ClientRecord, ClusterRecord, Key, Record, Sealed, SealedCredentials,
-    WebhookRecord,
+    SealedSecret, WebhookRecord,
 };
 use uuid::Uuid;
 
@@ -418,6 +419,22 @@ impl State {
         is_public.then(|| self.secret_part(record).map(|value| value.expose().to_owned()))?
     }
 
+    /// What a webhook's Ed25519 signatures verify with, the newest first; none if it has no such signatures, or its secrets
+    /// can't be opened.
+    #[must_use]
+    pub fn public_keys(&self, record: &WebhookRecord) -> Vec<String> {
+        if !record.signatures.have_public_key() {
+            return Vec::new();
+        }
+        let Ok(data_key) = self.data_key(record.account) else { return Vec::new() };
+        let key = Key::Webhook(record.id);
+        let public = |secret: &SealedSecret| {
+            let text = open_text(&data_key, &key, SECRET_FIELD, &secret.text).ok()?;
+            Some(SigningKey::new(&WebhookSecret::new(text)).public_key())
+        };
+        record.secrets.iter().filter_map(public).collect()
+    }
+
     /// The sealed part of an authorization, opened.
     pub(crate) fn secret_part(&self, record: &AuthorizationRecord) -> Option<SecretString> {
         let data_key = self.data_key(record.account).ok()?;
@@ -527,12 +544,17 @@ fn open_authorization(data_key: &DataKey, record: &AuthorizationRecord) -> Resul
             Credentials::Basic { user: user.clone(), password: secret_part }
         }
         SealedCredentials::Bearer { .. } => Credentials::Bearer { token: secret_part },
-        SealedCredentials::Oauth2 { token_url, client_id, scopes, .. } => Credentials::Oauth2 {
-            token_url: token_url.clone(),
-            client_id: client_id.clone(),
-            client_secret: secret_part,
-            scopes: scopes.clone(),
-        },
+        SealedCredentials::Oauth2 { token_url, client_id, scopes, .. } => {
+            Credentials::Oauth2(ClientCredentials {
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                client_secret: secret_part,
+                scopes: scopes.clone(),
+            })
+        }
+        SealedCredentials::Mtls { certificate, .. } => {
+            Credentials::Mtls { certificate: certificate.clone(), key: secret_part }
+        }
     };
     Ok(Authorization {
         id: record.id,
@@ -562,9 +584,10 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
         payload: record.payload.clone(),
         headers: Vec::new(),
         secrets: Vec::new(),
-        signature: record.signature.clone(),
+        signatures: record.signatures.clone(),
         secret_header: record.secret_header.clone(),
         authorization: None,
+        trust: record.trust.clone(),
         retry: record.retry.clone(),
         give_up_on: record.give_up_on.clone(),
         timeout: Duration::from_millis(record.timeout_ms),

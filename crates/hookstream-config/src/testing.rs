@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hookstream_core::config::{Payload, Verification, WebhookSecret, WebhookState};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::Signatures;
 use hookstream_types::{AccountUid, SecretString, WebhookId};
 use uuid::Uuid;
 
@@ -59,9 +59,10 @@ pub(crate) fn webhook(account: AccountUid) -> WebhookSpec {
         payload: Payload::Event,
         headers: vec![("x-token".into(), Some(SecretString::new("s3cr3t".into())))],
         secrets: Some(vec![WebhookSecret::of_key(b"a signing key of 32 bytes length")]),
-        signature: Profile::Standard,
+        signatures: Signatures::default(),
         secret_header: None,
         authorization: None,
+        trust: None,
         retry: RetrySchedule::default(),
         give_up_on: Vec::new(),
         timeout: Duration::from_secs(15),

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod secret;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use crate::exchange::Method;
 use crate::matching::{Index, pattern_matches};
 use crate::schedule::RetrySchedule;
 use crate::shared_map::SharedMap;
-use crate::signing::Profile;
+use crate::signing::Signatures;
 
-pub use self::authorization::{Authorization, BadPrefix, Credentials, check_prefix, is_within};
+pub use self::authorization::{
+    Authorization, BadPrefix, ClientCredentials, Credentials, check_prefix, is_within,
+};
 pub use self::secret::WebhookSecret;
+pub use self::tls::{BadPin, Identity, Pin, Tls, Trust};
 
 /// What every resource carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,10 +245,12 @@ pub struct Webhook {
     pub headers: Vec<(String, String)>,
     /// The newest first; several while one is being rotated out.
     pub secrets: Vec<WebhookSecret>,
-    pub signature: Profile,
+    pub signatures: Signatures,
     /// The header that carries the newest secret itself, lower case.
     pub secret_header: Option<String>,
     pub authorization: Option<Arc<Authorization>>,
+    /// None: whom this machine believes.
+    pub trust: Option<Arc<Trust>>,
     pub retry: RetrySchedule,
     /// Statuses after which it is not tried again.
     pub give_up_on: Vec<u16>,
@@ -263,9 +269,13 @@ pub struct Webhook {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Payload {
-    /// `{"type":…,"timestamp":…,"data":…}`
+    /// Type, timestamp and data, in the form of the content type: `{"type":…,"timestamp":…,"data":…}` in JSON.
     #[default]
     Event,
+    /// CloudEvents 1.0, HTTP protocol binding: structured mode, in JSON.
+    CloudeventsStructured,
+    /// CloudEvents 1.0, HTTP protocol binding: binary mode, the data as it is and the attributes in headers.
+    CloudeventsBinary,
     /// Which profile had which event, and no data: `{"eventTime":…,"profileType":…,"event":…,"uuid":…,"company":…}`.
     Profile,
     /// Text with placeholders: see [`crate::template`].
@@ -292,9 +302,10 @@ impl Default for Webhook {
             payload: Payload::default(),
             headers: Vec::new(),
             secrets: Vec::new(),
-            signature: Profile::default(),
+            signatures: Signatures::default(),
             secret_header: None,
             authorization: None,
+            trust: None,
             retry: RetrySchedule::default(),
             give_up_on: Vec::new(),
             timeout: DEFAULT_TIMEOUT,

@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hookstream_types::AccountUid;
+
+use crate::config::{ClientCredentials, Tls};
 
 /// A request that is ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Whose request it is: connections are not shared between accounts. The nil one is the operator.
+    pub account: AccountUid,
     pub method: Method,
     pub url: Arc<str>,
     /// In sending order; names are lower case. Most are the same for all requests of a webhook, and shared.
@@ -15,6 +20,10 @@ pub struct Request {
     pub body: Bytes,
     /// Over the whole exchange: name resolution, connecting, TLS, request, response with its body.
     pub deadline: Duration,
+    /// None: as for everyone.
+    pub tls: Option<Arc<Tls>>,
+    /// What it is authorized with, in `authorization`, besides what the headers have.
+    pub token: Option<Arc<ClientCredentials>>,
 }
 
 /// The methods a webhook may use.
@@ -80,6 +89,8 @@ pub enum FailureKind {
     Timeout,
     /// The connection broke, or what came is not HTTP.
     Protocol,
+    /// No token to authorize it with.
+    Token,
     /// The address is forbidden.
     Forbidden,
     /// No request can be made: the URL or a header is invalid.
@@ -93,6 +104,7 @@ impl FailureKind {
         Self::Tls,
         Self::Timeout,
         Self::Protocol,
+        Self::Token,
         Self::Forbidden,
         Self::Unsendable,
     ];
@@ -105,6 +117,7 @@ impl FailureKind {
             Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
+            Self::Token => "token",
             Self::Forbidden => "forbidden",
             Self::Unsendable => "unsendable",
         }

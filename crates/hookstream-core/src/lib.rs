@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod decision;
 pub mod dedupe;
+pub mod endpoint;
 pub mod event;
 pub mod exchange;
 pub mod frontier;

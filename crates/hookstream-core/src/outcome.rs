@@ -59,6 +59,7 @@ pub fn classify(exchange: &Exchange, webhook: &Webhook, now: UnixMillis) -> Outc
             | FailureKind::Connect
             | FailureKind::Tls
             | FailureKind::Protocol
+            | FailureKind::Token
             | FailureKind::Forbidden => Outcome::Retry { after: None, backpressure: false },
         },
     }

@@ -82,6 +82,14 @@ impl Redactor {
         Self { own_headers, matcher: Matcher::new(forms.into_patterns()) }
     }
 
+    /// For a token that was asked for, on behalf of whoever it is.
+    #[must_use]
+    pub fn of_token(token: &str) -> Self {
+        let mut forms = Forms::default();
+        forms.push_text(token);
+        Self { own_headers: Vec::new(), matcher: Matcher::new(forms.into_patterns()) }
+    }
+
     /// A request header's value as it may be shown: the webhook's own are masked as a whole.
     #[must_use]
     pub fn request_header<'a>(&self, name: &str, value: &'a str) -> Cow<'a, str> {

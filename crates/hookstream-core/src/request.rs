@@ -1,20 +1,14 @@
 //! The request that carries a job to its endpoint.
 //!
-//! The body is an envelope around the event's data, whose bytes are copied and never parsed:
-//!
-//! - JSON (no content type, `application/json`, `text/json`, `…+json`):
-//!   `{"type":…,"timestamp":…,"data":<the bytes>}`; empty data is `null`. Whoever made the event vouches that the
-//!   bytes are JSON.
-//! - text (`text/…`, `application/xml`, `…+xml`) in UTF-8: `{"type":…,"timestamp":…,"datacontenttype":…,"data":"…"}`.
-//! - anything else: `{"type":…,"timestamp":…,"datacontenttype":…,"data_base64":"…"}`, the names of the CloudEvents
-//!   JSON format.
-//!
-//! A webhook may ask for another payload: which profile had which event ([`Payload::Profile`]), or one of its own making
-//! ([`Payload::Template`]).
+//! The body is an [`envelope`] around the event's data, whose bytes are copied and never parsed. A webhook may ask for
+//! another payload: a CloudEvent in either mode ([`cloudevents`]), which profile had which event ([`Payload::Profile`]), or one
+//! of its own making ([`Payload::Template`]).
 //!
 //! GET and DELETE have no body unless a template gives one; what is signed is then the empty body. Headers go out in a fixed order: signature
 //! profile, user agent, content type, authorization, the secret's header, the webhook's own.
 
+mod cloudevents;
+mod envelope;
 mod profile;
 
 use std::sync::Arc;
@@ -25,11 +19,12 @@ use bytes::Bytes;
 use hookstream_types::{EventId, UnixMillis};
 use zeroize::Zeroizing;
 
-use crate::config::{Credentials, Payload, Webhook, is_within};
+use crate::config::{ClientCredentials, Credentials, Identity, Payload, Tls, Webhook, is_within};
+use crate::endpoint;
 use crate::event::EventAttributes;
 use crate::exchange::{Method, Request};
 use crate::job::Job;
-use crate::signing::SigningKey;
+use crate::signing::{Message, SigningKey};
 use crate::template::{Input, Language, NoPayload, Template, TemplateError};
 
 /// Longest name of a webhook's own header.
@@ -53,8 +48,10 @@ pub enum Unsendable {
         "the webhook's authorization is for endpoints below `{endpoint}`, not for this one; change the URL or the authorization"
     )]
     Elsewhere { endpoint: String },
-    #[error("the webhook wants {what}, which this version can't send yet")]
-    NotYet { what: &'static str },
+    #[error(
+        "two things want the header `{name}`: a signature, the secret, an authorization or a header of the webhook's own; change one"
+    )]
+    Twice { name: String },
     #[error("the webhook's template can't be used; correct it")]
     Template(#[from] TemplateError),
     #[error(transparent)]
@@ -138,20 +135,32 @@ pub struct Prepared {
     /// The newest first, each with the time until when it counts.
     keys: Vec<(SigningKey, Option<UnixMillis>)>,
     url: Arc<str>,
-    /// Of the signature profile.
+    /// The URL as it is sent.
+    target: String,
+    /// Names the key to receivers that have several.
+    key_id: String,
+    /// Of the signatures.
     names: Vec<Arc<str>>,
     /// What is the same for all requests, in sending order.
     fixed: Vec<(Arc<str>, Arc<str>)>,
+    /// None: no body, no type; or each event's own.
+    content_type: Option<Arc<str>>,
+    tls: Option<Arc<Tls>>,
+    token: Option<Arc<ClientCredentials>>,
 }
 
 /// What bodies are made by.
 #[derive(Clone, Debug)]
 enum Body {
     None,
-    Envelope,
+    Envelope(Language),
     Profile,
+    CloudeventsStructured,
+    CloudeventsBinary,
     Template(Template),
 }
+
+type EventHeaders = Vec<(Arc<str>, Arc<str>)>;
 
 impl Body {
     fn of(webhook: &Webhook) -> Result<Self, TemplateError> {
@@ -163,8 +172,34 @@ impl Body {
             }
             _ if !has_body(webhook.method) => Self::None,
             Payload::Profile => Self::Profile,
-            Payload::Event => Self::Envelope,
+            Payload::Event => Self::Envelope(envelope::language(&webhook.content_type)),
+            Payload::CloudeventsStructured => Self::CloudeventsStructured,
+            Payload::CloudeventsBinary => Self::CloudeventsBinary,
         })
+    }
+
+    /// What the requests say they have. None: nothing, or what each event says.
+    fn content_type<'a>(&self, webhook: &'a Webhook) -> Option<&'a str> {
+        match self {
+            Self::CloudeventsStructured => Some(cloudevents::CONTENT_TYPE),
+            Self::CloudeventsBinary => None,
+            Self::None if !has_body(webhook.method) => None,
+            _ => Some(&webhook.content_type),
+        }
+    }
+
+    /// The body, and what of the event goes into headers.
+    fn of_event(&self, input: Input<'_>) -> Result<(Bytes, EventHeaders), NoPayload> {
+        let Input { event, data, .. } = input;
+        let body = match self {
+            Self::None => Bytes::new(),
+            Self::Profile => Bytes::from(profile::body(event, data)),
+            Self::Envelope(language) => envelope::body(*language, event, data),
+            Self::CloudeventsStructured => Bytes::from(cloudevents::structured(event, data)),
+            Self::CloudeventsBinary => return Ok((data.clone(), cloudevents::headers(event))),
+            Self::Template(template) => Bytes::from(template.render(input)?),
+        };
+        Ok((body, Vec::new()))
     }
 }
 
@@ -175,8 +210,9 @@ impl Prepared {
         let newest = webhook.secrets.first().ok_or(Unsendable::NoSecret)?;
         let body = Body::of(&webhook)?;
         let mut fixed = vec![(Arc::from("user-agent"), Arc::from(user_agent))];
-        if has_body(webhook.method) || matches!(body, Body::Template(_)) {
-            fixed.push((Arc::from("content-type"), Arc::from(webhook.content_type.as_str())));
+        let content_type: Option<Arc<str>> = body.content_type(&webhook).map(Arc::from);
+        if let Some(content_type) = &content_type {
+            fixed.push((Arc::from("content-type"), Arc::clone(content_type)));
         }
         let mut own = |name: &str, value: &str| -> Result<(), Unsendable> {
             check_header(name, value).map_err(|source| Unsendable::Header {
@@ -186,8 +222,12 @@ impl Prepared {
             fixed.push((Arc::from(name.to_ascii_lowercase()), Arc::from(value)));
             Ok(())
         };
-        if let Some((name, value)) = authorization_header(&webhook)? {
-            own(&name, &value)?;
+        let (mut identity, mut token) = (None, None);
+        match authorized(&webhook)? {
+            Some(Authorized::Header(name, value)) => own(&name, &value)?,
+            Some(Authorized::Token(credentials)) => token = Some(Arc::new(credentials)),
+            Some(Authorized::Identity(certificate)) => identity = Some(certificate),
+            None => {}
         }
         if let Some(name) = &webhook.secret_header {
             own(name, newest.text.expose())?;
@@ -195,11 +235,23 @@ impl Prepared {
         for (name, value) in &webhook.headers {
             own(name, value)?;
         }
-        let keys =
-            webhook.secrets.iter().map(|secret| (SigningKey::new(&secret.key()), secret.until)).collect();
-        let names = webhook.signature.names().into_iter().map(Arc::from).collect();
+        let names: Vec<Arc<str>> = webhook.signatures.names().into_iter().map(Arc::from).collect();
+        let mut all: Vec<&str> =
+            names.iter().chain(fixed.iter().map(|(name, _)| name)).map(|name| &**name).collect();
+        if token.is_some() {
+            all.push("authorization");
+        }
+        all.sort_unstable();
+        if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Unsendable::Twice { name: twice[0].to_owned() });
+        }
+        let keys = webhook.secrets.iter().map(|secret| (SigningKey::new(secret), secret.until)).collect();
         let url = Arc::from(webhook.url.as_str());
-        Ok(Self { webhook, body, keys, url, names, fixed })
+        // What is no URL is refused on the way out, with the reason.
+        let target = endpoint::parse(&webhook.url).map_or_else(|_| webhook.url.clone(), String::from);
+        let tls = Tls::new(webhook.trust.as_deref(), identity);
+        let key_id = webhook.id.to_string();
+        Ok(Self { webhook, body, keys, url, target, key_id, names, fixed, content_type, tls, token })
     }
 
     #[must_use]
@@ -212,30 +264,44 @@ impl Prepared {
     /// # Errors
     /// [`Unsendable::NoPayload`] if the template makes none of this event.
     pub fn request(&self, job: &Job, now: UnixMillis) -> Result<Request, Unsendable> {
-        let body = match &self.body {
-            Body::None => Bytes::new(),
-            Body::Profile => Bytes::from(profile::body(&job.event, &job.data)),
-            Body::Envelope => Bytes::from(envelope(&job.event, &job.data)),
-            Body::Template(template) => {
-                let account = &*self.webhook.account_name;
-                Bytes::from(template.render(Input { event: &job.event, account, data: &job.data })?)
-            }
-        };
-        Ok(self.signed(&job.state.delivery.to_string(), body, now))
+        let account = &*self.webhook.account_name;
+        let input = Input { event: &job.event, account, data: &job.data };
+        let (body, headers) = self.body.of_event(input)?;
+        Ok(self.signed(&job.state.delivery.to_string(), body, headers, now))
     }
 
     /// A request with this body and `webhook-id`, signed for the time `now`.
-    #[must_use]
-    pub fn signed(&self, id: &str, body: Bytes, now: UnixMillis) -> Request {
+    fn signed(&self, id: &str, body: Bytes, of_event: EventHeaders, now: UnixMillis) -> Request {
         let webhook = &*self.webhook;
         let counting = self.keys.iter().filter(|(_, until)| until.is_none_or(|until| now < until));
         let keys = counting.map(|(key, _)| key);
-        let signature = webhook.signature.values(keys, id, now.0.div_euclid(1000), &body);
-        let mut headers = Vec::with_capacity(signature.len() + self.fixed.len());
-        headers.extend(self.names.iter().cloned().zip(signature.into_iter().map(Arc::from)));
+        let own_type = of_event.iter().find(|(name, _)| &**name == "content-type").map(|(_, value)| value);
+        let message = Message {
+            key_id: &self.key_id,
+            method: webhook.method.as_str(),
+            target: &self.target,
+            content_type: self.content_type.as_ref().or(own_type).map(|value| &**value),
+            id,
+            timestamp: now.0.div_euclid(1000),
+            body: &body,
+        };
+        let signatures = webhook.signatures.values(keys, &message);
+        let mut headers = Vec::with_capacity(signatures.len() + self.fixed.len() + of_event.len());
+        headers.extend(self.names.iter().cloned().zip(signatures.into_iter().map(Arc::from)));
         headers.extend_from_slice(&self.fixed);
-        let url = Arc::clone(&self.url);
-        Request { method: webhook.method, url, headers, body, deadline: webhook.timeout }
+        // A webhook's own header of that name counts more.
+        headers
+            .extend(of_event.into_iter().filter(|(name, _)| !self.fixed.iter().any(|(own, _)| own == name)));
+        Request {
+            account: webhook.account,
+            method: webhook.method,
+            url: Arc::clone(&self.url),
+            headers,
+            body,
+            deadline: webhook.timeout,
+            tls: self.tls.clone(),
+            token: self.token.clone(),
+        }
     }
 
     /// The request that asks whether an endpoint is there and willing. Of a template it has what a template makes of an
@@ -244,27 +310,22 @@ impl Prepared {
     /// # Errors
     /// [`Unsendable::NoPayload`] if the template makes none.
     pub fn ping(&self, id: &str, now: UnixMillis) -> Result<Request, Unsendable> {
-        let time = timestamp(now);
-        let body = match &self.body {
-            Body::None => Bytes::new(),
-            Body::Profile => Bytes::from(profile::ping(&time, id)),
-            Body::Envelope => {
-                let webhook = self.webhook.id;
-                Bytes::from(format!(
-                    r#"{{"type":"{PING_TYPE}","timestamp":"{time}","data":{{"webhook":"{webhook}"}}}}"#
-                ))
-            }
-            Body::Template(template) => {
-                let event = ping_event(&self.webhook, id, time, now);
-                let account = &*self.webhook.account_name;
-                Bytes::from(template.render(Input { event: &event, account, data: &Bytes::new() })?)
+        let event = ping_event(&self.webhook, id, now);
+        let data = match &self.body {
+            Body::Template(_) => Bytes::new(),
+            _ => Bytes::from(format!(r#"{{"webhook":"{}"}}"#, self.webhook.id)),
+        };
+        let (body, headers) = match &self.body {
+            Body::Profile => (Bytes::from(profile::ping(&event.time, id)), Vec::new()),
+            other => {
+                other.of_event(Input { event: &event, account: &self.webhook.account_name, data: &data })?
             }
         };
-        Ok(self.signed(id, body, now))
+        Ok(self.signed(id, body, headers, now))
     }
 }
 
-fn ping_event(webhook: &Webhook, id: &str, time: String, now: UnixMillis) -> EventAttributes {
+fn ping_event(webhook: &Webhook, id: &str, now: UnixMillis) -> EventAttributes {
     EventAttributes {
         event: EventId(uuid::Uuid::nil()),
         account: webhook.account,
@@ -273,7 +334,7 @@ fn ping_event(webhook: &Webhook, id: &str, time: String, now: UnixMillis) -> Eve
         ce_source: "hookstream".to_owned(),
         event_type: PING_TYPE.to_owned(),
         subject: None,
-        time,
+        time: timestamp(now),
         content_type: None,
         extensions: Vec::new(),
         produced_at: now,
@@ -289,21 +350,32 @@ fn timestamp(at: UnixMillis) -> String {
     seconds.to_string()
 }
 
-/// The header that an authorization adds.
-fn authorization_header(webhook: &Webhook) -> Result<Option<(String, Zeroizing<String>)>, Unsendable> {
+/// What an authorization comes to.
+enum Authorized {
+    Header(String, Zeroizing<String>),
+    Token(ClientCredentials),
+    Identity(Identity),
+}
+
+fn authorized(webhook: &Webhook) -> Result<Option<Authorized>, Unsendable> {
     let Some(authorization) = &webhook.authorization else { return Ok(None) };
     if !is_within(&webhook.url, &authorization.endpoint) {
         return Err(Unsendable::Elsewhere { endpoint: authorization.endpoint.clone() });
     }
-    let standard = |value| ("authorization".to_owned(), value);
+    let standard = |value| Authorized::Header("authorization".to_owned(), value);
     Ok(Some(match &authorization.credentials {
-        Credentials::Header { name, value, .. } => (name.clone(), Zeroizing::new(value.expose().to_owned())),
+        Credentials::Header { name, value, .. } => {
+            Authorized::Header(name.clone(), Zeroizing::new(value.expose().to_owned()))
+        }
         Credentials::Basic { user, password } => {
             let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
             standard(Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes()))))
         }
         Credentials::Bearer { token } => standard(Zeroizing::new(format!("Bearer {}", token.expose()))),
-        Credentials::Oauth2 { .. } => return Err(Unsendable::NotYet { what: "an OAuth2 token" }),
+        Credentials::Oauth2(credentials) => Authorized::Token(credentials.clone()),
+        Credentials::Mtls { certificate, key } => {
+            Authorized::Identity(Identity { certificate: Arc::from(certificate.as_str()), key: key.clone() })
+        }
     }))
 }
 
@@ -320,83 +392,6 @@ fn has_body(method: Method) -> bool {
 /// [`Unsendable`] if no request can be made for this webhook.
 pub fn build(webhook: &Webhook, job: &Job, now: UnixMillis, user_agent: &str) -> Result<Request, Unsendable> {
     Prepared::new(Arc::new(webhook.clone()), user_agent)?.request(job, now)
-}
-
-/// How data stands in the envelope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DataForm {
-    Json,
-    Text,
-    Binary,
-}
-
-impl DataForm {
-    /// By what the producer declared, never by the look of the bytes: the same event type always has the same form,
-    /// but for text that isn't UTF-8.
-    fn of(content_type: Option<&str>, data: &[u8]) -> Self {
-        let Some(content_type) = content_type else { return Self::Json };
-        let media = content_type.split(';').next().unwrap_or_default().trim();
-        let ends = |suffix: &str| {
-            media
-                .len()
-                .checked_sub(suffix.len())
-                .and_then(|at| media.get(at..))
-                .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-        };
-        let is = |name: &str| media.eq_ignore_ascii_case(name);
-        if media.is_empty() || is("application/json") || is("text/json") || ends("+json") {
-            Self::Json
-        } else if (is("application/xml")
-            || ends("+xml")
-            || media.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")))
-            && std::str::from_utf8(data).is_ok()
-        {
-            Self::Text
-        } else {
-            Self::Binary
-        }
-    }
-}
-
-/// The default body.
-fn envelope(event: &EventAttributes, data: &[u8]) -> Vec<u8> {
-    /// Names, quotes, commas and braces.
-    const FRAME: usize = 96;
-    let content_type = event.content_type.as_deref();
-    let form = DataForm::of(content_type, data);
-    let data_bytes = if form == DataForm::Binary { data.len().div_ceil(3) * 4 } else { data.len() };
-    let mut out = Vec::with_capacity(
-        FRAME + event.event_type.len() + event.time.len() + content_type.map_or(0, str::len) + data_bytes,
-    );
-    out.extend_from_slice(br#"{"type":"#);
-    push_json_string(&mut out, &event.event_type);
-    out.extend_from_slice(br#","timestamp":"#);
-    push_json_string(&mut out, &event.time);
-    if form != DataForm::Json {
-        out.extend_from_slice(br#","datacontenttype":"#);
-        push_json_string(&mut out, content_type.unwrap_or_default());
-    }
-    match form {
-        DataForm::Json => {
-            out.extend_from_slice(br#","data":"#);
-            out.extend_from_slice(if data.is_empty() { b"null" } else { data });
-        }
-        DataForm::Text => {
-            out.extend_from_slice(br#","data":"#);
-            push_json_string(&mut out, &String::from_utf8_lossy(data));
-        }
-        DataForm::Binary => {
-            out.extend_from_slice(br#","data_base64":""#);
-            out.extend_from_slice(STANDARD.encode(data).as_bytes());
-            out.push(b'"');
-        }
-    }
-    out.push(b'}');
-    out
-}
-
-fn push_json_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a string is JSON, and a vector takes all bytes");
 }
 
 #[cfg(test)]

@@ -4,26 +4,36 @@
 //! background when an idle one turns up meanwhile. So an exchange's [`Recorder`] is found by task-local: whoever
 //! connects while the exchange is polled connects for it.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hookstream_core::endpoint::{Policy, Refusal};
 use hookstream_core::exchange::Timings;
-use http::Uri;
+use http::uri::Scheme;
+use http::{HeaderValue, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::sync::OnceCell;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Timeout, timeout};
 use tower_service::Service;
+use url::Url;
+use zeroize::Zeroizing;
 
-use crate::guard::Guard;
+use crate::resolve::Resolver;
 
 tokio::task_local! {
     /// The exchange that is being polled.
@@ -32,11 +42,16 @@ tokio::task_local! {
     static DIALLING: Arc<Recorder>;
 }
 
-/// Takes the times of one exchange.
+/// Interim responses (1xx) that an endpoint may send before its answer.
+const MAX_INTERIM: usize = 10;
+
+/// Takes the times of one exchange, and counts what comes before its answer.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     started: Instant,
     marks: Mutex<Marks>,
+    interim: AtomicUsize,
+    too_many: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +76,24 @@ pub(crate) enum Phase {
 
 impl Recorder {
     pub(crate) fn start() -> Arc<Self> {
-        Arc::new(Self { started: Instant::now(), marks: Mutex::default() })
+        Arc::new(Self {
+            started: Instant::now(),
+            marks: Mutex::default(),
+            interim: AtomicUsize::new(0),
+            too_many: Notify::new(),
+        })
+    }
+
+    /// An interim response has come.
+    pub(crate) fn interim(&self) {
+        if self.interim.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            self.too_many.notify_one();
+        }
+    }
+
+    /// Waits until there were more interim responses than anyone needs.
+    pub(crate) async fn too_many_interim(&self) {
+        self.too_many.notified().await;
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -116,24 +148,16 @@ impl Recorder {
 
 /// A TLS handshake begins on a connection that now stands.
 pub(crate) fn handshake_begins() {
-    // Outside of an exchange nobody wants to know.
-    DIALLING.try_with(|recorder| recorder.mark(|marks| &mut marks.tls)).ok();
+    note(|marks| &mut marks.tls);
 }
 
 // === the connector ===
 
-/// How long a connection is silent before its other end is asked whether it is there.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
-
 /// Makes connections: names are resolved and vetted, then dialled, then TLS is agreed on if the URL says so.
-pub(crate) type Connector = Timed<HttpsConnector<HttpConnector<VettingResolver>>>;
+pub(crate) type Connector = Timed<HttpsConnector<Dial>>;
 
-pub(crate) fn connector(guard: Guard, tls: ClientConfig) -> Connector {
-    let mut tcp = HttpConnector::new_with_resolver(VettingResolver::new(guard));
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(TCP_KEEPALIVE));
-    Timed { inner: HttpsConnector::from((tcp, tls)) }
+pub(crate) fn connector(dial: Dial, tls: Arc<ClientConfig>) -> Connector {
+    Timed { inner: HttpsConnector::from((dial, tls)) }
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -194,39 +218,23 @@ impl<F: Future<Output = Result<T, BoxError>>, T> Future for Dialling<F> {
     }
 }
 
-// === names ===
+// === sockets ===
 
-/// A name that has no address.
-#[derive(Debug, thiserror::Error)]
-#[error("the name `{name}` does not resolve")]
-pub(crate) struct Unresolved {
-    name: String,
-    #[source]
-    source: Option<Arc<std::io::Error>>,
-}
+/// Addresses of a name that are tried; all are vetted.
+const MAX_DIALLED: usize = 16;
+/// How long an address has to itself before the next is tried beside it (RFC 8305 §5).
+const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The system's resolver, timed, its answers vetted.
-///
-/// It blocks a thread for as long as a name's servers are silent, and threads are few. So a name is looked up once
-/// at a time: who asks meanwhile waits for the same answer, and slow names take a thread each, whatever the number
-/// of deliveries that wait for them.
+/// Opens sockets, to vetted addresses only. It is asked for every connection, whether the URL has a name or an address.
 #[derive(Clone, Debug)]
-pub(crate) struct VettingResolver {
-    guard: Guard,
-    lookups: Arc<Lookups>,
+pub(crate) struct Dial {
+    pub policy: Arc<Policy>,
+    pub resolver: Resolver,
+    pub proxy: Option<Arc<Proxy>>,
 }
 
-type Lookups = Mutex<HashMap<String, Arc<Lookup>>>;
-type Lookup = OnceCell<Result<Vec<SocketAddr>, Arc<std::io::Error>>>;
-
-impl VettingResolver {
-    pub(crate) fn new(guard: Guard) -> Self {
-        Self { guard, lookups: Arc::default() }
-    }
-}
-
-impl Service<Name> for VettingResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
+impl Service<Uri> for Dial {
+    type Response = TokioIo<TcpStream>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -234,59 +242,131 @@ impl Service<Name> for VettingResolver {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, name: Name) -> Self::Future {
-        let guard = self.guard;
-        let asking = Asking::join(&self.lookups, name.as_str());
-        let recorder = DIALLING.try_with(Arc::clone).ok();
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let dial = self.clone();
         Box::pin(async move {
-            if let Some(recorder) = &recorder {
-                recorder.mark(|marks| &mut marks.resolving);
-            }
-            let unresolved = |source| Unresolved { name: name.as_str().to_owned(), source };
-            let addresses = asking.answer().await.map_err(|error| unresolved(Some(error)))?;
-            if addresses.is_empty() {
-                return Err(unresolved(None).into());
-            }
-            if let Some(recorder) = &recorder {
-                recorder.mark(|marks| &mut marks.resolved);
-            }
-            Ok(guard.admit_all(addresses)?.into_iter())
+            let vetted = dial.vetted(&to).await?;
+            let Some(proxy) = &dial.proxy else {
+                let stream = dial_first(&vetted).await?;
+                // What is at the other end is what was vetted, whatever the system made of the address.
+                let peer = stream.peer_addr()?;
+                if !vetted.contains(&peer) {
+                    return Err(Refusal::Address.into());
+                }
+                stream.set_nodelay(true)?;
+                return Ok(TokioIo::new(stream));
+            };
+            tunnel(proxy, &vetted).await
         })
     }
 }
 
-/// One who waits for a name's addresses; the last to leave takes the lookup away, so that none is reused later.
-struct Asking {
-    lookups: Arc<Lookups>,
-    name: String,
-    lookup: Arc<Lookup>,
-}
-
-impl Asking {
-    fn join(lookups: &Arc<Lookups>, name: &str) -> Self {
-        let mut all = lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        let lookup = Arc::clone(all.entry(name.to_owned()).or_default());
-        Self { lookups: Arc::clone(lookups), name: name.to_owned(), lookup }
-    }
-
-    async fn answer(&self) -> Result<Vec<SocketAddr>, Arc<std::io::Error>> {
-        // The connector puts the URL's port in the place of port 0.
-        let look_up = async || match tokio::net::lookup_host((self.name.as_str(), 0)).await {
-            Ok(found) => Ok(found.collect()),
-            Err(error) => Err(Arc::new(error)),
+impl Dial {
+    /// The addresses behind a URL's host, if *every* one may be dialled: a name that points to forbidden ground as well
+    /// is not to be trusted with the rest.
+    async fn vetted(&self, to: &Uri) -> Result<Vec<SocketAddr>, BoxError> {
+        let host = to.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port =
+            to.port_u16().unwrap_or_else(|| if to.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
+        let (name, addresses) = match host.parse::<IpAddr>() {
+            Ok(literal) => ("", vec![literal]),
+            Err(_) => {
+                note(|marks| &mut marks.resolving);
+                let addresses = self.resolver.addresses(host).await?;
+                note(|marks| &mut marks.resolved);
+                (host, addresses)
+            }
         };
-        self.lookup.get_or_init(look_up).await.clone()
+        for address in &addresses {
+            self.policy.admit(name, *address)?;
+        }
+        let mut addresses: Vec<SocketAddr> =
+            alternating(addresses).take(MAX_DIALLED).map(|address| SocketAddr::new(address, port)).collect();
+        addresses.dedup();
+        Ok(addresses)
     }
 }
 
-impl Drop for Asking {
-    fn drop(&mut self) {
-        let mut all = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's and this one's: counted under the lock that whoever joins holds.
-        if Arc::strong_count(&self.lookup) <= 2 {
-            all.remove(&self.name);
+/// Marks the exchange that is being dialled for, if there is one.
+fn note(which: impl FnOnce(&mut Marks) -> &mut Option<Instant>) {
+    DIALLING.try_with(|recorder| recorder.mark(which)).ok();
+}
+
+/// IPv4 and IPv6 in turn, so that one of them being cut off costs one head start.
+fn alternating(addresses: Vec<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+    let longest = v4.len().max(v6.len());
+    (0..longest).flat_map(move |n| [v4.get(n).copied(), v6.get(n).copied()]).flatten()
+}
+
+/// The first connection that stands.
+async fn dial_first(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    if let [only] = addresses {
+        return TcpStream::connect(only).await;
+    }
+    let mut dialling = JoinSet::new();
+    let mut waiting = addresses.iter().copied();
+    let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
+    loop {
+        let next = waiting.next();
+        if let Some(address) = next {
+            dialling.spawn(TcpStream::connect(address));
+        }
+        let done = async { dialling.join_next().await };
+        let done = if next.is_some() { timeout(HEAD_START, done).await.ok() } else { Some(done.await) };
+        match done {
+            Some(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Some(Some(Ok(Err(error)))) => failed = error,
+            Some(Some(Err(_))) | None => {}
+            Some(None) if next.is_some() => {}
+            Some(None) => return Err(failed),
         }
     }
+}
+
+/// An HTTP proxy that tunnels (`CONNECT`, RFC 9110 §9.3.6). It is told addresses that have been vetted, not names.
+#[derive(Clone, Debug)]
+pub(crate) struct Proxy {
+    uri: Uri,
+    /// Marked as sensitive.
+    authorization: Option<HeaderValue>,
+}
+
+impl Proxy {
+    /// Of `http://[USER:PASSWORD@]HOST:PORT`, which the settings have checked.
+    pub(crate) fn new(url: &Url) -> Self {
+        let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+        let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
+        let authorization = url.password().map(|password| {
+            let decoded =
+                |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let pair = Zeroizing::new(format!("{}:{}", decoded(url.username()), decoded(password)));
+            let value = format!("Basic {}", STANDARD.encode(pair.as_bytes()));
+            let mut value = HeaderValue::try_from(value).expect("base64 is visible ASCII");
+            value.set_sensitive(true);
+            value
+        });
+        Self { uri: uri.expect("a URL's host and port are a URI's authority"), authorization }
+    }
+}
+
+/// A connection to the first of the addresses that the proxy reaches.
+async fn tunnel(proxy: &Proxy, vetted: &[SocketAddr]) -> Result<TokioIo<TcpStream>, BoxError> {
+    let mut to_proxy = HttpConnector::new();
+    to_proxy.set_nodelay(true);
+    let mut tunnel = Tunnel::new(proxy.uri.clone(), to_proxy);
+    if let Some(authorization) = &proxy.authorization {
+        tunnel = tunnel.with_auth(authorization.clone());
+    }
+    let mut failed: Option<BoxError> = None;
+    for address in vetted {
+        let to = Uri::builder().scheme("http").authority(address.to_string()).path_and_query("/").build()?;
+        match tunnel.call(to).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = Some(error.into()),
+        }
+    }
+    Err(failed.unwrap_or_else(|| Refusal::Address.into()))
 }
 
 /// Longest time that a connection may take to come about, whoever waits for it.

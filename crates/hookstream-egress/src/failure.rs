@@ -6,11 +6,14 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use hookstream_core::endpoint::Refusal;
 use hookstream_core::exchange::{Failure, FailureKind};
 use hyper_util::client::legacy;
+use rustls::CertificateError;
 
-use crate::dial::{CONNECT_TIMEOUT, ConnectTimedOut, Phase, Unresolved};
-use crate::guard::Forbidden;
+use crate::dial::{CONNECT_TIMEOUT, ConnectTimedOut, Phase};
+use crate::resolve::Unresolved;
+use crate::tls::NotPinned;
 
 /// Longest message: causes may quote what the endpoint sent, such as the names in its certificate.
 const MAX_MESSAGE_CHARS: usize = 300;
@@ -22,6 +25,15 @@ pub(crate) fn failure(kind: FailureKind, message: &str) -> Failure {
 
 pub(crate) fn unsendable(message: &str) -> Failure {
     failure(FailureKind::Unsendable, message)
+}
+
+/// The URL may not be called.
+pub(crate) fn refused(refusal: &Refusal) -> Failure {
+    let kind = match refusal {
+        Refusal::Url(_) => FailureKind::Unsendable,
+        _ => FailureKind::Forbidden,
+    };
+    failure(kind, &format!("the URL {refusal}"))
 }
 
 /// The deadline is over.
@@ -40,12 +52,14 @@ pub(crate) fn of(error: &legacy::Error, phase: Phase, host: &str) -> Failure {
     let causes = causes(error);
     let has = |is: fn(&(dyn Error + 'static)) -> bool| causes.iter().any(|cause| is(*cause));
     let innermost = causes.last().map(ToString::to_string).unwrap_or_default();
-    if has(|cause| cause.is::<Forbidden>()) {
+    if has(|cause| cause.is::<Refusal>()) {
         failure(FailureKind::Forbidden, &format!("`{host}` has an address that may not be delivered to"))
-    } else if has(|cause| cause.is::<Unresolved>()) {
-        failure(FailureKind::Dns, &format!("the name in `{host}` does not resolve: {innermost}"))
+    } else if let Some(unresolved) = causes.iter().find_map(|cause| cause.downcast_ref::<Unresolved>()) {
+        failure(FailureKind::Dns, &unresolved.to_string())
     } else if has(|cause| cause.is::<ConnectTimedOut>()) {
         timed_out(phase, host, CONNECT_TIMEOUT)
+    } else if let Some(why) = causes.iter().find_map(|cause| not_pinned(*cause)) {
+        failure(FailureKind::Tls, &format!("no trusted connection to `{host}`: {why}"))
     } else if has(|cause| cause.is::<rustls::Error>()) || (error.is_connect() && phase == Phase::Handshake) {
         failure(FailureKind::Tls, &format!("no trusted connection to `{host}`: {innermost}"))
     } else if error.is_connect() {
@@ -56,6 +70,16 @@ pub(crate) fn of(error: &legacy::Error, phase: Phase, host: &str) -> Failure {
         failure(FailureKind::Timeout, &format!("the connection to `{host}` timed out"))
     } else {
         failure(FailureKind::Protocol, &format!("no valid answer from `{host}`: {innermost}"))
+    }
+}
+
+/// The TLS library shows the causes that are ours as it shows its own: for programmers.
+fn not_pinned<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a NotPinned> {
+    match cause.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            other.0.downcast_ref::<NotPinned>()
+        }
+        _ => None,
     }
 }
 

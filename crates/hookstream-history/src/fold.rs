@@ -56,6 +56,7 @@ pub(crate) fn failure_code(kind: FailureKind) -> i64 {
         FailureKind::Protocol => 4,
         FailureKind::Forbidden => 5,
         FailureKind::Unsendable => 6,
+        FailureKind::Token => 7,
     }
 }
 

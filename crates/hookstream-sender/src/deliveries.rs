@@ -611,11 +611,14 @@ impl<L: Log, E: Egress, O: Observer> Deliveries<L, E, O> {
             }
             Err(message) => {
                 let request = Request {
+                    account: webhook.account,
                     method: webhook.method,
                     url: Arc::from(webhook.url.as_str()),
                     headers: Vec::new(),
                     body: Bytes::new(),
                     deadline: Duration::ZERO,
+                    tls: None,
+                    token: None,
                 };
                 let failure = Failure { kind: FailureKind::Unsendable, message };
                 let exchange = Exchange { result: Err(failure), timings: Timings::default() };

@@ -10,7 +10,7 @@ use hookstream_config::{Base, Follower};
 use hookstream_core::clock::BrokerClock;
 use hookstream_core::ladder::Ladder;
 use hookstream_core::sender::Rules;
-use hookstream_egress::{Client, EgressSettings};
+use hookstream_egress::Client;
 use hookstream_log::kafka::{Group, GroupSpec, KafkaLog, join};
 use hookstream_runtime::{Clock, Ctx, HealthHandle, ServiceError};
 use hookstream_types::{Mono, Now, OwnerId, UnixMillis};
@@ -100,10 +100,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     for (core, log) in logs.into_iter().enumerate() {
         let health = ctx.health.component(&format!("core-{core}"));
         let common = common.clone();
-        let client = Client::new(EgressSettings {
-            allow_http: settings.egress.allow_http,
-            allow_private: settings.egress.allow_private,
-        })?;
+        let client = Client::new(&settings.egress)?;
         threads.push(thread(format!("sender-{core}"), async move |wake| {
             deliver(common, log, client, wake, core, health).await;
         })?);

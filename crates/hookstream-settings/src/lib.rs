@@ -9,6 +9,7 @@
 //! environment is an argument.
 
 mod api;
+mod egress;
 mod history;
 mod kafka;
 mod load;
@@ -20,11 +21,12 @@ mod values;
 
 pub use api::{ApiSettings, IssuerSettings, ScopeRule};
 pub use config::Map;
+pub use egress::Egress;
 pub use history::{History, HistoryPlace};
 pub use kafka::Kafka;
 pub use problem::Problem;
 pub use secrets::Secrets;
-pub use services::{Egress, Fanout, Ingester, Log, LogFormat, Ops, Sender, Shutdown};
+pub use services::{Fanout, Ingester, Log, LogFormat, Ops, Sender, Shutdown};
 pub use topics::TopicSettings;
 pub use values::{BadDuration, format_duration, parse_duration};
 
@@ -73,6 +75,7 @@ impl Settings {
         self.topics.check(&mut problems);
         self.sender.check(&mut problems);
         self.api.check(&mut problems);
+        self.egress.check(&mut problems);
         self.history.check(&mut problems);
         self.log.check(&mut problems);
         self.shutdown.check(&mut problems);

@@ -39,14 +39,6 @@ pub struct Sender {
     pub user_agent: Option<String>,
 }
 
-/// `egress`: what webhooks may call.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Egress {
-    pub allow_http: bool,
-    pub allow_private: bool,
-}
-
 /// `log`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

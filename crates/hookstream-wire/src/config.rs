@@ -9,11 +9,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use hookstream_core::config::{Account, App, EventType, Meta, Payload, Source, WebhookState};
+use hookstream_core::config::{Account, App, EventType, Meta, Payload, Source, Trust, WebhookState};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::Signatures;
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, UnixMillis, WebhookId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -219,6 +220,10 @@ pub enum SealedCredentials {
         client_secret: Sealed,
         scopes: Vec<String>,
     },
+    Mtls {
+        certificate: String,
+        key: Sealed,
+    },
 }
 
 impl SealedCredentials {
@@ -230,6 +235,7 @@ impl SealedCredentials {
             Self::Basic { password, .. } => password,
             Self::Bearer { token } => token,
             Self::Oauth2 { client_secret, .. } => client_secret,
+            Self::Mtls { key, .. } => key,
         }
     }
 }
@@ -299,11 +305,13 @@ pub struct WebhookRecord {
     pub headers: Vec<SealedHeader>,
     pub secrets: Vec<SealedSecret>,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub signature: Profile,
+    pub signatures: Signatures,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_header: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<AuthorizationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Arc<Trust>>,
     /// Milliseconds.
     pub retry: RetrySchedule,
     #[serde(default)]

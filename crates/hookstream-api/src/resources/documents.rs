@@ -116,7 +116,7 @@ documents! {
         scopes: Vec<String>,
     }
 
-    /// What requests are authorized with: exactly one of `header`, `basic`, `bearer`, `oauth2`.
+    /// What requests are authorized with: exactly one of `header`, `basic`, `bearer`, `oauth2`, `mtls`.
     Authorization {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(read_only)]
@@ -137,6 +137,8 @@ documents! {
         bearer: Option<BearerCredentials>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         oauth2: Option<Oauth2Credentials>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mtls: Option<MtlsCredentials>,
     }
 
     /// A client of the API.
@@ -204,7 +206,7 @@ documents! {
         method: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content_type: Option<String>,
-        /// `event`, `profile`, or `{"template": "…"}`.
+        /// `event`, `cloudevents_structured`, `cloudevents_binary`, `profile`, or `{"template": "…"}`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         payload: Option<Value>,
         /// Sent with every request.
@@ -217,15 +219,24 @@ documents! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(read_only)]
         generated_secret: Option<String>,
-        /// `standard`, `none`, or `{"hmacSha256Hex": "HEADER"}`.
+        /// `standard` (Standard Webhooks `v1`), `standard_ed25519` (`v1a`), `stripe`, `github`, `shopify`,
+        /// `{"hmacSha256Hex": "HEADER"}`, `{"httpMessage": "hmac_sha256"}` or `"ed25519"` (RFC 9421), a list of these, or
+        /// `none`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<Value>,
+        /// What Ed25519 signatures verify with, the newest first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(read_only)]
+        public_keys: Option<Vec<String>>,
         /// The header that carries the secret itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret_header: Option<String>,
         /// By name or id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         authorization: Option<String>,
+        /// Whom to believe, if not whom the machine does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<TlsTrust>,
         /// Delays before each attempt, the first included.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry: Option<Vec<String>>,
@@ -289,6 +300,28 @@ pub struct Oauth2Credentials {
     pub client_secret: Option<SecretValue>,
     #[serde(default)]
     pub scopes: Vec<String>,
+}
+
+/// A client certificate and its key, in PEM.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MtlsCredentials {
+    /// The leaf first.
+    pub certificate: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretValue>,
+}
+
+/// Whom a webhook believes its endpoint to be.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsTrust {
+    /// Certificates (PEM) of the only authorities that are believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// SHA-256 of public keys (SubjectPublicKeyInfo) in base64: the endpoint's certificate must have one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<String>,
 }
 
 /// What a copy of a webhook is to be.

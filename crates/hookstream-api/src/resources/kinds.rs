@@ -1,5 +1,7 @@
 //! Accounts, sources, event types, apps, authorizations, and clients of the API.
 
+use std::sync::Arc;
+
 use hookstream_config::change::{CredentialsSpec, EventTypeSpec, SourceSpec};
 use hookstream_config::manifest::render::{self, Form};
 use hookstream_config::manifest::{
@@ -8,7 +10,7 @@ use hookstream_config::manifest::{
 use hookstream_config::resolve::Names;
 use hookstream_config::state::State;
 use hookstream_config::{Change, Expected, os_random};
-use hookstream_core::config::{App, EventType, Source};
+use hookstream_core::config::{App, EventType, Identity, Source, Tls};
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId};
 use hookstream_wire::config::{AccountRecord, AuthorizationRecord, ClientRecord, HashedSecret, Record};
 use serde_json::Value;
@@ -19,7 +21,7 @@ use crate::access::client::new_secret;
 use crate::access::{Denied, Scope};
 use crate::api::{Api, document_problem};
 use crate::events::schema;
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem};
 
 /// Reads a document whose fields are all there is to it.
 pub(super) fn read<T: FromJson>(document: &Value) -> Result<T, Problem> {
@@ -177,10 +179,8 @@ impl Kinds for EventTypes {
         same_name(id, &event_type.name)?;
         if let Some(schema) = &event_type.schema {
             let compiled = schema::compile(schema).map_err(|errors| {
-                let under = |error: crate::problem::FieldError| crate::problem::FieldError {
-                    field: format!("/schema{}", error.field),
-                    ..error
-                };
+                let under =
+                    |error: FieldError| FieldError { field: format!("/schema{}", error.field), ..error };
                 Problem::invalid(errors.into_iter().map(under).collect())
             })?;
             drop(compiled);
@@ -300,10 +300,14 @@ impl Kinds for Authorizations {
             CredentialsSpec::Basic { password: None, .. } => Some("/basic/password"),
             CredentialsSpec::Bearer { token: None } => Some("/bearer/token"),
             CredentialsSpec::Oauth2 { client_secret: None, .. } => Some("/oauth2/clientSecret"),
+            CredentialsSpec::Mtls { key: None, .. } => Some("/mtls/key"),
             _ => None,
         };
         if let (true, Some(field)) = (is_new, missing) {
             return Err(Problem::invalid_field(field, "is missing"));
+        }
+        if let Some(error) = credentials_error(api, &spec.credentials) {
+            return Err(Problem::invalid(vec![error]));
         }
         let authorization = Box::new(spec);
         Ok(plain(Change::PutAuthorization { id, authorization, expected }))
@@ -311,6 +315,24 @@ impl Kinds for Authorizations {
 
     fn delete(_: &State, id: &str, expected: Expected) -> Result<Change, Problem> {
         Ok(Change::DeleteAuthorization { id: AuthorizationId(uuid(id)?), expected })
+    }
+}
+
+/// What the way out would refuse.
+pub(crate) fn credentials_error(api: &Api, credentials: &CredentialsSpec) -> Option<FieldError> {
+    match credentials {
+        CredentialsSpec::Oauth2 { token_url, .. } => {
+            let refusal = api.egress.check(token_url).err()?;
+            Some(FieldError::new("/oauth2/tokenUrl", refusal.to_string()))
+        }
+        // One that is kept has been checked.
+        CredentialsSpec::Mtls { certificate, key: Some(key) } => {
+            let identity = Identity { certificate: Arc::from(certificate.as_str()), key: key.clone() };
+            let tls = Tls::new(None, Some(identity))?;
+            let message = api.egress.check_tls(&tls).err()?;
+            Some(FieldError::new("/mtls", message))
+        }
+        _ => None,
     }
 }
 

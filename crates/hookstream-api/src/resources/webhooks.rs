@@ -13,7 +13,7 @@ use hookstream_config::resolve::Names;
 use hookstream_config::state::State;
 use hookstream_config::{Change, Expected, OpenError, os_random};
 use hookstream_core::config::{
-    DEFAULT_ACCOUNT, DEFAULT_CONTENT_TYPE, Verification, Webhook, WebhookSecret, WebhookState,
+    DEFAULT_ACCOUNT, DEFAULT_CONTENT_TYPE, Tls, Verification, Webhook, WebhookSecret, WebhookState,
 };
 use hookstream_core::exchange::Exchange;
 use hookstream_core::redact::Redactor;
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::access::{Denied, Principal, Scope};
 use crate::api::{Api, document_problem, named_account, write_problem};
-use crate::problem::{Kind, PingReport, Problem};
+use crate::problem::{FieldError, Kind, PingReport, Problem};
 use crate::request::{ListParameters, Precondition, idempotency, if_match};
 
 /// Webhooks.
@@ -90,6 +90,11 @@ impl Kinds for Webhooks {
         let id = webhook_id(id)?;
         let spec = api.look(|state| Names::new(state).resolve_webhook(&document, state.webhook(id)));
         let mut webhook = Box::new(spec.map_err(document_problem)?);
+        let old = api.look(|state| state.webhook(id).cloned());
+        let errors = endpoint_errors(api, &webhook, old.as_ref());
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors));
+        }
         let mut generated = None;
         if webhook.secrets.is_none() && expected == Expected::Absent {
             let secret = new_secret(&mut os_random);
@@ -111,6 +116,27 @@ impl Kinds for Webhooks {
         let preview = api.look(|state| preview(state, *id, webhook))?;
         verify(api, preview).await
     }
+}
+
+/// What the way out would refuse. What was let in stays in, so that a webhook can be changed after an operator has become
+/// stricter; it is refused when it is sent.
+pub(crate) fn endpoint_errors(
+    api: &Api,
+    webhook: &WebhookSpec,
+    old: Option<&WebhookRecord>,
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if old.is_none_or(|old| old.url != webhook.url)
+        && let Err(refusal) = api.egress.check(&webhook.url)
+    {
+        errors.push(FieldError::new("/url", refusal.to_string()));
+    }
+    if let Some(tls) = Tls::new(webhook.trust.as_deref(), None)
+        && let Err(message) = api.egress.check_tls(&tls)
+    {
+        errors.push(FieldError::new("/tls", message));
+    }
+    errors
 }
 
 fn webhook_id(id: Id<'_>) -> Result<WebhookId, Problem> {
@@ -435,7 +461,7 @@ pub async fn rotate_secret(
     if overlap > LONGEST {
         return Err(Problem::invalid_field("/overlap", "must be at most 30 days"));
     }
-    let free = webhook.signature != hookstream_core::signing::Profile::Standard;
+    let free = webhook.signatures.take_any_secret();
     let (secret, generated) = match body.get("secret") {
         None => {
             let secret = new_secret(&mut os_random);

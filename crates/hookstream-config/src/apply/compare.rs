@@ -95,6 +95,9 @@ pub(super) fn authorization(
         CredentialsSpec::Oauth2 { token_url, client_id, client_secret, scopes } => {
             (SealedCredentials::Oauth2 { token_url, client_id, client_secret: value, scopes }, client_secret)
         }
+        CredentialsSpec::Mtls { certificate, key } => {
+            (SealedCredentials::Mtls { certificate, key: value }, key)
+        }
     };
     // A public value can't be opened from a placeholder: both documents are compared without values.
     let hidden = |mut record: AuthorizationRecord| {

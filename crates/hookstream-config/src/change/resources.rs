@@ -156,6 +156,7 @@ pub(super) fn put_authorization(
         CredentialsSpec::Oauth2 { token_url, client_id, scopes, .. } => {
             SealedCredentials::Oauth2 { token_url, client_id, client_secret: sealed, scopes }
         }
+        CredentialsSpec::Mtls { certificate, .. } => SealedCredentials::Mtls { certificate, key: sealed },
     };
     let AuthorizationSpec { name, description, endpoint, .. } = spec.clone();
     Ok(written(Record::Authorization(AuthorizationRecord {
@@ -177,6 +178,7 @@ impl CredentialsSpec {
             Self::Basic { password, .. } => ("password", password.as_ref()),
             Self::Bearer { token } => ("token", token.as_ref()),
             Self::Oauth2 { client_secret, .. } => ("client_secret", client_secret.as_ref()),
+            Self::Mtls { key, .. } => ("key", key.as_ref()),
         }
     }
 
@@ -187,6 +189,7 @@ impl CredentialsSpec {
             Self::Basic { .. } => "basic",
             Self::Bearer { .. } => "bearer",
             Self::Oauth2 { .. } => "oauth2",
+            Self::Mtls { .. } => "mtls",
         }
     }
 
@@ -199,6 +202,10 @@ impl CredentialsSpec {
             // It must not be sent to another token endpoint than it was given for.
             (Self::Oauth2 { token_url, .. }, SealedCredentials::Oauth2 { token_url: other, .. }) => {
                 token_url == other
+            }
+            // It fits no other.
+            (Self::Mtls { certificate, .. }, SealedCredentials::Mtls { certificate: other, .. }) => {
+                certificate == other
             }
             _ => false,
         };

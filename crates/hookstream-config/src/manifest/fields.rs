@@ -83,6 +83,14 @@ impl<'a> Node<'a> {
         self.value.is_string()
     }
 
+    pub(super) fn is_text_of(&self, text: &str) -> bool {
+        self.value.as_str() == Some(text)
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        self.value.is_sequence()
+    }
+
     pub(super) fn is_map(&self) -> bool {
         self.value.is_mapping()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hookstream_core::config::{App, EventType, Meta, Payload, Source, Verification, entity_and_action};
 use hookstream_core::ladder::Ladder;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::{Algorithm, Profile, Signatures};
 use hookstream_types::{AccountUid, UnixMillis};
 use hookstream_wire::config::{
     AccountRecord, AuthorizationRecord, ClientRecord, SealedCredentials, WebhookRecord,
@@ -183,6 +183,11 @@ pub fn authorization(state: &State, record: &AuthorizationRecord, form: Form) ->
             inner.put("scopes", scopes.clone());
             "oauth2"
         }
+        SealedCredentials::Mtls { certificate, .. } => {
+            inner.put("certificate", certificate.as_str());
+            inner.put("key", kept);
+            "mtls"
+        }
     };
     document.put(kind, Value::Object(inner.fields));
     document.meta(&record.meta)
@@ -228,6 +233,8 @@ pub fn webhook(state: &State, record: &WebhookRecord, form: Form) -> Value {
     document.put("content_type", record.content_type.as_str());
     let payload = match &record.payload {
         Payload::Event => json!("event"),
+        Payload::CloudeventsStructured => json!("cloudevents_structured"),
+        Payload::CloudeventsBinary => json!("cloudevents_binary"),
         Payload::Profile => json!("profile"),
         Payload::Template { text } => json!({ "template": text }),
     };
@@ -237,18 +244,18 @@ pub fn webhook(state: &State, record: &WebhookRecord, form: Form) -> Value {
         record.headers.iter().map(|header| (header.name.clone(), kept.clone())).collect();
     document.put("headers", headers);
     document.show("secret", kept);
-    let signature = match &record.signature {
-        Profile::Standard => json!("standard"),
-        Profile::None => json!("none"),
-        Profile::HmacSha256Hex { header } => json!({ document.name("hmac_sha256_hex"): header }),
-    };
-    document.put("signature", signature);
+    document.put("signature", signatures(&document, &record.signatures));
+    let public_keys = if form == Form::Api { state.public_keys(record) } else { Vec::new() };
+    if !public_keys.is_empty() {
+        document.show("public_keys", public_keys);
+    }
     document.put_some("secret_header", record.secret_header.as_deref());
     let authorization = record.authorization.map(|id| match (form, state.authorization(id)) {
         (Form::File, Some(authorization)) => authorization.name.clone(),
         _ => id.to_string(),
     });
     document.put_some("authorization", authorization);
+    document.put_some("tls", record.trust.as_ref().map(|trust| json!(trust)));
     document.put("retry", retry(&record.retry));
     document.put("give_up_on", record.give_up_on.clone());
     document.put("timeout", duration(Duration::from_millis(record.timeout_ms)));
@@ -260,6 +267,30 @@ pub fn webhook(state: &State, record: &WebhookRecord, form: Form) -> Value {
         document.show("missing_scopes", missing);
     }
     document.meta(&record.meta)
+}
+
+/// One, a list, or `none`.
+fn signatures(document: &Document, signatures: &Signatures) -> Value {
+    let one = |profile: &Profile| match profile {
+        Profile::Standard => json!("standard"),
+        Profile::StandardEd25519 => json!("standard_ed25519"),
+        Profile::Stripe => json!("stripe"),
+        Profile::Github => json!("github"),
+        Profile::Shopify => json!("shopify"),
+        Profile::HmacSha256Hex { header } => json!({ document.name("hmac_sha256_hex"): header }),
+        Profile::HttpMessage { algorithm } => {
+            let algorithm = match algorithm {
+                Algorithm::HmacSha256 => "hmac_sha256",
+                Algorithm::Ed25519 => "ed25519",
+            };
+            json!({ document.name("http_message"): algorithm })
+        }
+    };
+    match signatures.profiles() {
+        [] => json!("none"),
+        [only] => one(only),
+        several => several.iter().map(one).collect(),
+    }
 }
 
 /// Scopes that the webhook's app has lost: what needs them is not delivered.

@@ -58,11 +58,21 @@ pub(super) fn app(node: &Node<'_>) -> Option<AppDocument> {
 }
 
 pub(super) fn authorization(node: &Node<'_>, resolve: Resolve<'_>) -> Option<AuthorizationDocument> {
-    node.only(&["account", "name", "description", "endpoint", "header", "basic", "bearer", "oauth2"])?;
+    node.only(&[
+        "account",
+        "name",
+        "description",
+        "endpoint",
+        "header",
+        "basic",
+        "bearer",
+        "oauth2",
+        "mtls",
+    ])?;
     let account = account_of(node);
     let name = node.required("name").and_then(|node| node.text(checks::name));
     let description = node.optional("description", |node| node.text(checks::description));
-    let endpoint = node.required("endpoint").and_then(|node| node.text(checks::endpoint));
+    let endpoint = node.required("endpoint").and_then(|node| node.text(checks::endpoint_prefix));
     let credentials = credentials(node, resolve);
     Some(AuthorizationDocument {
         account: account?,
@@ -74,9 +84,9 @@ pub(super) fn authorization(node: &Node<'_>, resolve: Resolve<'_>) -> Option<Aut
 }
 
 fn credentials(node: &Node<'_>, resolve: Resolve<'_>) -> Option<CredentialsSpec> {
-    let kinds = ["header", "basic", "bearer", "oauth2"].map(|kind| node.get(kind));
+    let kinds = ["header", "basic", "bearer", "oauth2", "mtls"].map(|kind| node.get(kind));
     match kinds {
-        [Some(node), None, None, None] => {
+        [Some(node), None, None, None, None] => {
             node.only(&["name", "value", "visibility"])?;
             let name = node.required("name").and_then(|node| node.text(checks::header_name));
             let value = kept_secret(&node, "value", resolve, checks::header_value);
@@ -85,17 +95,17 @@ fn credentials(node: &Node<'_>, resolve: Resolve<'_>) -> Option<CredentialsSpec>
             let secret = visibility?.unwrap_or(true);
             Some(CredentialsSpec::Header { name: name?.to_ascii_lowercase(), value: value?, secret })
         }
-        [None, Some(node), None, None] => {
+        [None, Some(node), None, None, None] => {
             node.only(&["user", "password"])?;
             let user = node.required("user").and_then(|node| node.text(checks::user));
             let password = kept_secret(&node, "password", resolve, checks::credential);
             Some(CredentialsSpec::Basic { user: user?, password: password? })
         }
-        [None, None, Some(node), None] => {
+        [None, None, Some(node), None, None] => {
             node.only(&["token"])?;
             Some(CredentialsSpec::Bearer { token: kept_secret(&node, "token", resolve, checks::credential)? })
         }
-        [None, None, None, Some(node)] => {
+        [None, None, None, Some(node), None] => {
             node.only(&["token_url", "client_id", "client_secret", "scopes"])?;
             let token_url = node.required("token_url").and_then(|node| node.text(checks::url));
             let client_id = node.required("client_id").and_then(|node| node.text(checks::credential));
@@ -108,7 +118,13 @@ fn credentials(node: &Node<'_>, resolve: Resolve<'_>) -> Option<CredentialsSpec>
                 scopes: scopes?,
             })
         }
-        _ => node.problem("must have exactly one of `header`, `basic`, `bearer`, `oauth2`"),
+        [None, None, None, None, Some(node)] => {
+            node.only(&["certificate", "key"])?;
+            let certificate = node.required("certificate").and_then(|node| node.text(checks::certificates));
+            let key = kept_secret(&node, "key", resolve, checks::private_key);
+            Some(CredentialsSpec::Mtls { certificate: certificate?, key: key? })
+        }
+        _ => node.problem("must have exactly one of `header`, `basic`, `bearer`, `oauth2`, `mtls`"),
     }
 }
 

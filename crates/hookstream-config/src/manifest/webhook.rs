@@ -1,11 +1,12 @@
 //! Reading webhooks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_core::config::{DEFAULT_CONTENT_TYPE, Payload, WebhookSecret, WebhookState};
+use hookstream_core::config::{DEFAULT_CONTENT_TYPE, Payload, Pin, Trust, WebhookSecret, WebhookState};
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::{Algorithm, Profile, Signatures};
 use hookstream_core::template::{Language, Template};
 use hookstream_types::SecretString;
 
@@ -24,6 +25,9 @@ const MAX_SCHEDULE: Duration = Duration::from_secs(30 * 24 * 3600);
 const MAX_RATE: f64 = 100_000.0;
 const MAX_CONCURRENCY: u64 = 1_000;
 const MAX_SECRETS: usize = 5;
+const MAX_SIGNATURES: usize = 5;
+/// Keys that an endpoint may have, among them the next.
+const MAX_PINS: usize = 10;
 /// Headers of a webhook's own.
 const MAX_HEADERS: usize = 50;
 
@@ -46,6 +50,7 @@ const FIELDS: &[&str] = &[
     "signature",
     "secret_header",
     "authorization",
+    "tls",
     "retry",
     "give_up_on",
     "timeout",
@@ -82,13 +87,18 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         Language::of(content_type.as_ref().and_then(Option::as_deref).unwrap_or(DEFAULT_CONTENT_TYPE));
     let payload = node.optional("payload", |node| read_payload(node, language));
     let headers = node.optional("headers", |node| read_headers(node, resolve));
-    let signature = node.optional("signature", read_signature);
+    let signatures = node.optional("signature", read_signatures);
     let secret_header =
         node.optional("secret_header", |node| node.text(checks::header_name).map(|n| n.to_ascii_lowercase()));
     // Only Standard Webhooks says what a secret looks like.
-    let free = !matches!(signature, Some(None | Some(Profile::Standard)));
+    let free = match &signatures {
+        Some(Some(signatures)) => signatures.take_any_secret(),
+        Some(None) => false,
+        None => true,
+    };
     let secrets = read_secrets(node, free, resolve);
     let authorization = node.optional("authorization", |node| node.text(checks::name));
+    let trust = node.optional("tls", read_trust);
     let retry = node.optional("retry", read_retry);
     let give_up_on = node.optional("give_up_on", |node| {
         node.list(0, MAX_LIST, |node| {
@@ -123,9 +133,10 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         payload: payload?.unwrap_or_default(),
         headers: headers?.unwrap_or_default(),
         secrets: secrets?,
-        signature: signature?.unwrap_or_default(),
+        signatures: signatures?.unwrap_or_default(),
         secret_header: secret_header?,
         authorization: authorization?,
+        trust: trust?.filter(|trust| !trust.is_usual()).map(Arc::new),
         retry: retry?.unwrap_or_default(),
         give_up_on: give_up_on?.unwrap_or_default(),
         timeout: timeout?.unwrap_or(DEFAULT_TIMEOUT),
@@ -154,13 +165,16 @@ fn read_event_types(node: &Node<'_>) -> Option<Vec<String>> {
     Some(entities.iter().flat_map(of_entity).collect())
 }
 
-/// `event`, `profile`, or `{template: TEXT}`.
+/// `event`, `cloudevents_structured`, `cloudevents_binary`, `profile`, or `{template: TEXT}`.
 fn read_payload(node: &Node<'_>, language: Language) -> Option<Payload> {
     if node.is_text() {
-        return node.choice(&[("event", 0), ("profile", 1)]).map(|choice| match choice {
-            0 => Payload::Event,
-            _ => Payload::Profile,
-        });
+        let choices = [
+            ("event", &Payload::Event),
+            ("cloudevents_structured", &Payload::CloudeventsStructured),
+            ("cloudevents_binary", &Payload::CloudeventsBinary),
+            ("profile", &Payload::Profile),
+        ];
+        return node.choice(&choices).cloned();
     }
     node.only(&["template"])?;
     let compiles = |text: &str| {
@@ -170,16 +184,58 @@ fn read_payload(node: &Node<'_>, language: Language) -> Option<Payload> {
     Some(Payload::Template { text: template })
 }
 
-/// `standard`, `none`, or `{hmac_sha256_hex: HEADER}`.
+/// One signature, a list of them, or `none`.
+fn read_signatures(node: &Node<'_>) -> Option<Signatures> {
+    if node.is_list() {
+        return node.list(1, MAX_SIGNATURES, read_signature).map(Signatures::from);
+    }
+    if node.is_text_of("none") {
+        return Some(Signatures::from(Vec::new()));
+    }
+    read_signature(node).map(|profile| Signatures::from(vec![profile]))
+}
+
+/// `standard`, `standard_ed25519`, `stripe`, `github`, `shopify`, `{hmac_sha256_hex: HEADER}` or
+/// `{http_message: hmac_sha256|ed25519}`.
 fn read_signature(node: &Node<'_>) -> Option<Profile> {
     if node.is_text() {
-        return node
-            .choice(&[("standard", true), ("none", false)])
-            .map(|standard| if standard { Profile::Standard } else { Profile::None });
+        let choices = [
+            ("standard", &Profile::Standard),
+            ("standard_ed25519", &Profile::StandardEd25519),
+            ("stripe", &Profile::Stripe),
+            ("github", &Profile::Github),
+            ("shopify", &Profile::Shopify),
+        ];
+        return node.choice(&choices).cloned();
     }
-    node.only(&["hmac_sha256_hex"])?;
-    let header = node.required("hmac_sha256_hex")?.text(checks::header_name)?;
-    Some(Profile::HmacSha256Hex { header: header.to_ascii_lowercase() })
+    node.only(&["hmac_sha256_hex", "http_message"])?;
+    match (node.get("hmac_sha256_hex"), node.get("http_message")) {
+        (Some(node), None) => {
+            let header = node.text(checks::header_name)?;
+            Some(Profile::HmacSha256Hex { header: header.to_ascii_lowercase() })
+        }
+        (None, Some(node)) => {
+            let choices = [("hmac_sha256", Algorithm::HmacSha256), ("ed25519", Algorithm::Ed25519)];
+            Some(Profile::HttpMessage { algorithm: node.choice(&choices)? })
+        }
+        _ => node.problem(
+            "must be `standard`, `standard_ed25519`, `stripe`, `github`, `shopify`, `{hmac_sha256_hex: HEADER}`, \
+             `{http_message: hmac_sha256}`, a list of these, or `none`",
+        ),
+    }
+}
+
+/// `{ca: PEM, pins: [BASE64]}`
+fn read_trust(node: &Node<'_>) -> Option<Trust> {
+    node.only(&["ca", "pins"])?;
+    let ca = node.optional("ca", |node| node.text(checks::certificates));
+    let pins = node.optional("pins", |node| {
+        node.list(0, MAX_PINS, |node| {
+            let text = node.text(|_| Ok(()))?;
+            Pin::try_from(text).map_or_else(|error| node.problem(&error.to_string()), Some)
+        })
+    });
+    Some(Trust { ca: ca?.map(Into::into), pins: pins?.unwrap_or_default() })
 }
 
 fn read_headers(node: &Node<'_>, resolve: Resolve<'_>) -> Option<Vec<(String, Option<SecretString>)>> {
@@ -224,7 +280,7 @@ fn read_secrets(node: &Node<'_>, free: bool, resolve: Resolve<'_>) -> Option<Opt
         match checks::secret(text.expose(), free) {
             Ok(()) => Some(text),
             Err(message) if !free => node.problem(&format!(
-                "{message}, for Standard Webhooks; another text needs `signature: none` or `hmac_sha256_hex`"
+                "{message}, for Standard Webhooks; with other signatures, or `none`, it may be any text"
             )),
             Err(message) => node.problem(&message),
         }

@@ -26,8 +26,19 @@ pub enum Credentials {
     Basic { user: String, password: SecretString },
     /// RFC 6750.
     Bearer { token: SecretString },
-    /// A token that is asked for with client credentials (RFC 6749 §4.4).
-    Oauth2 { token_url: String, client_id: String, client_secret: SecretString, scopes: Vec<String> },
+    /// A token that is asked for.
+    Oauth2(ClientCredentials),
+    /// A client certificate, in PEM (RFC 8446 §4.4.2).
+    Mtls { certificate: String, key: SecretString },
+}
+
+/// What tokens are asked for with (RFC 6749 §4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCredentials {
+    pub token_url: String,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub scopes: Vec<String>,
 }
 
 /// Why a text is no prefix of endpoints.

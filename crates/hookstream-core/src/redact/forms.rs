@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use zeroize::Zeroizing;
 
 use super::MIN_ECHO_BYTES;
-use crate::config::{Credentials, WebhookSecret};
+use crate::config::{ClientCredentials, Credentials, WebhookSecret};
 use crate::signing::SECRET_PREFIX;
 
 /// The forms of a webhook's secrets.
@@ -52,10 +52,13 @@ impl Forms {
                 self.push_text(&Zeroizing::new(STANDARD.encode(pair.as_bytes())));
                 "authorization".to_owned()
             }
-            Credentials::Bearer { token: secret } | Credentials::Oauth2 { client_secret: secret, .. } => {
+            Credentials::Bearer { token: secret }
+            | Credentials::Oauth2(ClientCredentials { client_secret: secret, .. }) => {
                 self.push_text(secret.expose());
                 "authorization".to_owned()
             }
+            // It signs, and is never sent.
+            Credentials::Mtls { .. } => return None,
         };
         Some(name)
     }
@@ -77,7 +80,7 @@ impl Forms {
     }
 
     /// A text as it is, as forms have it (a space is `+`), and in base64 of a JSON document that holds it.
-    fn push_text(&mut self, text: &str) {
+    pub(super) fn push_text(&mut self, text: &str) {
         self.push_bytes(text.as_bytes());
         if text.len() < MIN_ECHO_BYTES {
             return;

@@ -1,13 +1,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookstream_types::{AccountUid, DeliveryId, EventId, Generation, Offset, UnixMillis, WebhookId};
+use hookstream_types::{
+    AccountUid, AuthorizationId, DeliveryId, EventId, Generation, Offset, SecretString, UnixMillis, WebhookId,
+};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{WebhookSecret, WebhookState};
+use crate::config::{Authorization, WebhookSecret, WebhookState};
 use crate::job::JobState;
-use crate::signing;
+use crate::signing::{self, Profile};
 
 pub(crate) fn webhook() -> Webhook {
     Webhook {
@@ -243,4 +245,149 @@ fn headers_that_a_webhook_may_not_have() {
 #[test]
 fn every_reserved_name_is_written_as_it_is_compared() {
     assert!(RESERVED.is_sorted() && RESERVED.iter().all(|name| name.to_ascii_lowercase() == *name));
+}
+
+fn headers_of(request: &Request) -> Vec<(String, String)> {
+    request.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+#[test]
+fn the_default_payload_in_other_forms() {
+    let of = |content_type: &str, data_type: Option<&str>, data: &[u8]| {
+        let webhook = Webhook { content_type: content_type.to_owned(), ..webhook() };
+        String::from_utf8(build(&webhook, &job(data_type, data), NOW, "x").unwrap().body.to_vec()).unwrap()
+    };
+    let head = r#"<?xml version="1.0" encoding="UTF-8"?>
+<event><type>order."paid"</type><timestamp>2026-11-22T14:00:00Z</timestamp>"#;
+    assert_eq!(
+        of("application/xml", None, br#"{"a":"<&>"}"#),
+        format!(r#"{head}<data>{{"a":"&lt;&amp;&gt;"}}</data></event>"#)
+    );
+    assert_eq!(
+        of("application/soap+xml; charset=utf-8", Some("text/plain"), b"a\rb"),
+        format!("{head}<datacontenttype>text/plain</datacontenttype><data>a&#13;b</data></event>")
+    );
+    assert_eq!(
+        of("text/xml", Some("text/plain"), b"a\x01"),
+        format!("{head}<datacontenttype>text/plain</datacontenttype><data_base64>YQE=</data_base64></event>")
+    );
+    assert_eq!(
+        of("application/x-www-form-urlencoded", None, br#"{"a": "&"}"#),
+        "type=order.%22paid%22&timestamp=2026-11-22T14%3A00%3A00Z&data=%7B%22a%22%3A+%22%26%22%7D"
+    );
+    assert_eq!(of("text/plain", Some("text/plain"), b"just so"), "just so");
+    assert!(of("application/vnd.own", None, b"{}").starts_with(r#"{"type":"#));
+}
+
+#[test]
+fn cloudevents_in_both_modes() {
+    let mut job = job(Some("application/json"), br#"{"n":1}"#);
+    job.event = Arc::new(EventAttributes {
+        ce_source: "/shop".to_owned(),
+        subject: Some("a \"b\" 100% \u{20ac}".to_owned()),
+        extensions: vec![
+            ("traceparent".to_owned(), "00-1".to_owned()),
+            ("Not-A-Name".to_owned(), "x".to_owned()),
+        ],
+        ..(*job.event).clone()
+    });
+    let of = |payload, method| build(&Webhook { payload, method, ..webhook() }, &job, NOW, "x").unwrap();
+
+    let structured = of(Payload::CloudeventsStructured, Method::Post);
+    let body: serde_json::Value = serde_json::from_slice(&structured.body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "specversion": "1.0", "id": job.event.id, "source": "/shop", "type": "order.\"paid\"",
+            "time": "2026-11-22T14:00:00Z", "subject": "a \"b\" 100% \u{20ac}", "traceparent": "00-1",
+            "datacontenttype": "application/json", "data": {"n": 1},
+        })
+    );
+    let content_type = |request: &Request| {
+        headers_of(request).into_iter().find(|(name, _)| name == "content-type").map(|(_, value)| value)
+    };
+    assert_eq!(content_type(&structured).unwrap(), "application/cloudevents+json; charset=UTF-8");
+
+    let binary = of(Payload::CloudeventsBinary, Method::Post);
+    assert_eq!(binary.body, job.data);
+    let headers = headers_of(&binary);
+    let of_event: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| name.starts_with("ce-") || name == "content-type")
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        of_event,
+        [
+            ("content-type", "application/json"),
+            ("ce-specversion", "1.0"),
+            ("ce-id", job.event.id.as_str()),
+            ("ce-source", "/shop"),
+            ("ce-type", "order.%22paid%22"),
+            ("ce-time", "2026-11-22T14:00:00Z"),
+            ("ce-subject", "a%20%22b%22%20100%25%20%E2%82%AC"),
+            ("ce-traceparent", "00-1"),
+        ]
+    );
+    for payload in [Payload::CloudeventsBinary, Payload::CloudeventsStructured] {
+        let get = of(payload, Method::Get);
+        assert!(get.body.is_empty() && content_type(&get).is_none());
+    }
+    let ping = Prepared::new(Arc::new(Webhook { payload: Payload::CloudeventsStructured, ..webhook() }), "x")
+        .unwrap()
+        .ping("p1", NOW)
+        .unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&ping.body).unwrap();
+    assert_eq!((&body["id"], &body["type"]), (&"p1".into(), &PING_TYPE.into()));
+}
+
+#[test]
+fn no_header_is_sent_twice() {
+    let twice = |webhook: Webhook| match build(&webhook, &job(None, b"{}"), NOW, "x") {
+        Err(Unsendable::Twice { name }) => name,
+        other => panic!("{other:?}"),
+    };
+    let with = |profiles: Vec<Profile>, header: &str| Webhook {
+        signatures: profiles.into(),
+        headers: vec![(header.to_owned(), "x".to_owned())],
+        ..webhook()
+    };
+    assert_eq!(twice(with(vec![Profile::Github], "X-Hub-Signature-256")), "x-hub-signature-256");
+    let hex = || Profile::HmacSha256Hex { header: "x-own".to_owned() };
+    assert_eq!(twice(with(vec![hex()], "x-own")), "x-own");
+    let clash = Profile::HmacSha256Hex { header: "stripe-signature".to_owned() };
+    assert_eq!(twice(with(vec![clash, Profile::Stripe], "y")), "stripe-signature");
+    assert_eq!(twice(Webhook { secret_header: Some("y".to_owned()), ..with(vec![], "Y") }), "y");
+}
+
+#[test]
+fn what_an_authorization_comes_to() {
+    let with = |credentials| {
+        let authorization = Authorization {
+            id: AuthorizationId(Uuid::nil()),
+            account: webhook().account,
+            name: "a".to_owned(),
+            endpoint: "https://example.com".to_owned(),
+            credentials,
+            revision: 1,
+        };
+        let url = "https://example.com/hook".to_owned();
+        Webhook { url, headers: Vec::new(), authorization: Some(Arc::new(authorization)), ..webhook() }
+    };
+    let request = |webhook: Webhook| build(&webhook, &job(None, b"{}"), NOW, "x").unwrap();
+    let credentials = ClientCredentials {
+        token_url: "https://id.example/token".to_owned(),
+        client_id: "c".to_owned(),
+        client_secret: SecretString::new("s".to_owned()),
+        scopes: vec!["hooks".to_owned()],
+    };
+    let sent = request(with(Credentials::Oauth2(credentials.clone())));
+    assert_eq!(sent.token.as_deref(), Some(&credentials));
+    assert!(headers_of(&sent).iter().all(|(name, _)| name != "authorization"));
+    let mtls = Credentials::Mtls { certificate: "CERT".to_owned(), key: SecretString::new("KEY".to_owned()) };
+    let sent = request(with(mtls));
+    assert_eq!(&*sent.tls.unwrap().identity().unwrap().certificate, "CERT");
+    let mut elsewhere = with(Credentials::Oauth2(credentials));
+    elsewhere.url = "https://other.example/hook".to_owned();
+    assert!(matches!(build(&elsewhere, &job(None, b"{}"), NOW, "x"), Err(Unsendable::Elsewhere { .. })));
 }

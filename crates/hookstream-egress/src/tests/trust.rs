@@ -3,9 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use hookstream_core::config::{Identity, Pin, Tls, Trust};
+use hookstream_types::SecretString;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _,
+    date_time_ymd,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -14,6 +21,27 @@ use super::*;
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     roots: RootCertStore,
+    pem: String,
+}
+
+/// A certificate and its key, in PEM.
+struct Certified {
+    certificate: Certificate,
+    key: KeyPair,
+}
+
+impl Certified {
+    /// RFC 7469 §2.4.
+    fn pin(&self) -> Pin {
+        Pin(Sha256::digest(self.key.subject_public_key_info()).into())
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            certificate: self.certificate.pem().into(),
+            key: SecretString::new(self.key.serialize_pem()),
+        }
+    }
 }
 
 impl Authority {
@@ -22,40 +50,57 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let mut roots = RootCertStore::empty();
-        roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
-        Self { issuer: Issuer::new(params, key), roots }
+        let own = params.self_signed(&key).unwrap();
+        roots.add(own.der().clone()).unwrap();
+        Self { issuer: Issuer::new(params, key), roots, pem: own.pem() }
+    }
+
+    fn certify(&self, name: &str, until: i32) -> Certified {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(until, 1, 1);
+        Certified { certificate: params.signed_by(&key, &self.issuer).unwrap(), key }
     }
 
     /// Serves `receiver` inside TLS, with a certificate for `name` that ends in `until`; returns the port.
     async fn serve(&self, receiver: &Rc<Receiver>, name: &str, until: i32) -> u16 {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_after = date_time_ymd(until, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let receiver = Rc::clone(receiver);
-        tokio::task::spawn_local(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    tokio::task::spawn_local(receiver.serve(stream));
-                }
-            }
-        });
-        port
+        serve(receiver, &self.certify(name, until), None).await
     }
 
     fn client(&self) -> Client {
-        Client::with_roots(EgressSettings::default(), self.roots.clone()).unwrap()
+        Client::with_roots(&settings(), self.roots.clone()).unwrap()
     }
+}
+
+/// Serves `receiver` inside TLS; only to clients that `clients` certifies, if there is one.
+async fn serve(receiver: &Rc<Receiver>, as_whom: &Certified, clients: Option<&Authority>) -> u16 {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(authority) => {
+            let roots = Arc::new(authority.roots.clone());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::try_from(as_whom.key.serialize_der()).unwrap();
+    let config = config.with_single_cert(vec![as_whom.certificate.der().clone()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let receiver = Rc::clone(receiver);
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok(stream) = acceptor.accept(stream).await {
+                tokio::task::spawn_local(receiver.serve(stream));
+            }
+        }
+    });
+    port
 }
 
 async fn local<F: Future>(test: F) -> F::Output {
@@ -135,4 +180,87 @@ async fn a_handshake_that_stalls_or_breaks() {
         () = close => unreachable!(),
     };
     assert_eq!(kind(&broken), FailureKind::Tls, "{broken:?}");
+}
+
+fn with(trust: Trust, identity: Option<Identity>, url: &str) -> Request {
+    Request { tls: Tls::new(Some(&trust), identity), ..request(url, LONG) }
+}
+
+#[tokio::test]
+async fn a_webhook_s_own_authority_is_the_only_one() {
+    local(async {
+        let (own, machine, receiver) = (Authority::new(), Authority::new(), Rc::new(Receiver::start()));
+        let private = format!("https://localhost:{}/", own.serve(&receiver, "localhost", 2100).await);
+        let public = format!("https://localhost:{}/", machine.serve(&receiver, "localhost", 2100).await);
+        let client = machine.client();
+        let trust = Trust { ca: Some(own.pem.as_str().into()), ..Trust::default() };
+        assert_eq!(response(client.exchange(&with(trust.clone(), None, &private)).await).status, 200);
+        assert_eq!(kind(&client.exchange(&with(trust, None, &public)).await), FailureKind::Tls);
+        // It is nobody else's, and its connection is not used by others.
+        assert_eq!(kind(&post(&client, &private).await), FailureKind::Tls);
+        assert_eq!(response(post(&client, &public).await).status, 200);
+        assert_eq!(receiver.seen(|seen| seen.total()), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pinned_endpoint_has_one_of_its_keys() {
+    local(async {
+        let (authority, receiver) = (Authority::new(), Rc::new(Receiver::start()));
+        let endpoint = authority.certify("localhost", 2100);
+        let url = format!("https://localhost:{}/?token=secret", serve(&receiver, &endpoint, None).await);
+        let client = authority.client();
+        let pinned = |pins: Vec<Pin>| Trust { pins, ..Trust::default() };
+        let other = authority.certify("localhost", 2100).pin();
+        for pins in [vec![endpoint.pin()], vec![other, endpoint.pin()]] {
+            assert_eq!(response(client.exchange(&with(pinned(pins), None, &url)).await).status, 200);
+        }
+        let exchange = client.exchange(&with(pinned(vec![other]), None, &url)).await;
+        assert_eq!(kind(&exchange), FailureKind::Tls);
+        let message = exchange.result.unwrap_err().message;
+        assert!(
+            message.contains("none of those that the webhook pins") && !message.contains("secret"),
+            "{message}"
+        );
+        // A pin is asked for besides all else, not in its place.
+        let expired = authority.certify("localhost", 2020);
+        let url = format!("https://localhost:{}/", serve(&receiver, &expired, None).await);
+        let exchange = client.exchange(&with(pinned(vec![expired.pin()]), None, &url)).await;
+        assert_eq!(kind(&exchange), FailureKind::Tls);
+        assert_eq!(receiver.seen(|seen| seen.total()), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_its_endpoint() {
+    local(async {
+        let (authority, receiver) = (Authority::new(), Rc::new(Receiver::start()));
+        let clients = Authority::new();
+        let port = serve(&receiver, &authority.certify("localhost", 2100), Some(&clients)).await;
+        let url = format!("https://localhost:{port}/");
+        let client = authority.client();
+        let identity = clients.certify("sender.example", 2100).identity();
+        let sent = with(Trust::default(), Some(identity.clone()), &url);
+        assert_eq!(response(client.exchange(&sent).await).status, 200);
+        for stranger in [None, Some(authority.certify("sender.example", 2100).identity())] {
+            let exchange = client.exchange(&with(Trust::default(), stranger, &url)).await;
+            assert!(exchange.result.is_err(), "{exchange:?}");
+        }
+        assert_eq!(receiver.seen(|seen| seen.total()), 1);
+
+        // What can't be used is said when it is saved, and shows no key.
+        let check = |trust: Trust, identity| client.check_tls(&Tls::new(Some(&trust), identity).unwrap());
+        assert_eq!(check(Trust::default(), Some(identity.clone())), Ok(()));
+        let other = clients.certify("sender.example", 2100).identity();
+        let mixed = Identity { key: other.key, ..identity.clone() };
+        assert!(check(Trust::default(), Some(mixed)).unwrap_err().contains("don't go together"));
+        let no_key = Identity { key: SecretString::new("s3cret".to_owned()), ..identity };
+        let message = check(Trust::default(), Some(no_key)).unwrap_err();
+        assert!(message.contains("PEM") && !message.contains("s3cret"), "{message}");
+        let ca = Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".into());
+        assert!(check(Trust { ca, ..Trust::default() }, None).unwrap_err().contains("authorities"));
+    })
+    .await;
 }

@@ -3,6 +3,8 @@ use std::time::Duration;
 use hookstream_core::config::{DeliveryMode, Format, Mapping, Pick, Verification};
 use proptest::prelude::*;
 
+use hookstream_core::signing::Signatures;
+
 use super::*;
 
 fn meta() -> Meta {
@@ -36,9 +38,10 @@ fn webhook() -> WebhookRecord {
         payload: Payload::Event,
         headers: vec![SealedHeader { name: "authorization".into(), value: sealed(1) }],
         secrets: vec![SealedSecret { text: sealed(2), until: None }],
-        signature: Profile::Standard,
+        signatures: Signatures::default(),
         secret_header: None,
         authorization: None,
+        trust: None,
         retry: RetrySchedule::new([Duration::ZERO, Duration::from_secs(5)]),
         give_up_on: vec![404],
         timeout_ms: 15_000,

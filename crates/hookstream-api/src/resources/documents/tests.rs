@@ -7,11 +7,11 @@ use hookstream_config::Keyring;
 use hookstream_config::state::State;
 use hookstream_core::config::{
     Account as AccountOf, App as AppOf, DeliveryMode, EventType as EventTypeOf, Format, Mapping, Meta,
-    Payload, Pick, Source as SourceOf, Verification, WebhookState,
+    Payload, Pick, Pin, Source as SourceOf, Trust, Verification, WebhookState,
 };
 use hookstream_core::exchange::Method;
 use hookstream_core::schedule::RetrySchedule;
-use hookstream_core::signing::Profile;
+use hookstream_core::signing::{Algorithm, Profile};
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, Offset, UnixMillis, WebhookId};
 use hookstream_wire::config::{
     AccountRecord, AuthorizationRecord, ClientRecord, Record, Sealed, SealedCredentials, SealedHeader,
@@ -52,7 +52,7 @@ fn authorization(n: u128, credentials: SealedCredentials) -> Record {
     })
 }
 
-fn webhook(n: u128, payload: Payload, signature: Profile) -> Record {
+fn webhook(n: u128, payload: Payload, signatures: Vec<Profile>) -> Record {
     Record::Webhook(WebhookRecord {
         id: WebhookId(Uuid::from_u128(n)),
         account: ACCOUNT,
@@ -69,9 +69,13 @@ fn webhook(n: u128, payload: Payload, signature: Profile) -> Record {
         payload,
         headers: vec![SealedHeader { name: "x-a".into(), value: sealed() }],
         secrets: vec![SealedSecret { text: sealed(), until: None }],
-        signature,
+        signatures: signatures.into(),
         secret_header: Some("x-secret".into()),
         authorization: Some(AuthorizationId(Uuid::from_u128(AUTHORIZATION))),
+        trust: Some(Arc::new(Trust {
+            ca: Some("-----BEGIN CERTIFICATE-----".into()),
+            pins: vec![Pin([7; 32])],
+        })),
         retry: RetrySchedule::new([Duration::ZERO, Duration::from_secs(90)]),
         give_up_on: vec![400, 410],
         timeout_ms: 1500,
@@ -147,12 +151,18 @@ fn records() -> Vec<Record> {
             disabled: true,
             meta: meta(),
         }),
-        webhook(10, Payload::Event, Profile::Standard),
-        webhook(11, Payload::Profile, Profile::None),
+        authorization(4, SealedCredentials::Mtls { certificate: "c".into(), key: sealed() }),
+        webhook(10, Payload::Event, vec![Profile::Standard]),
+        webhook(11, Payload::Profile, Vec::new()),
+        webhook(13, Payload::CloudeventsStructured, vec![Profile::StandardEd25519, Profile::Github]),
+        webhook(14, Payload::CloudeventsBinary, vec![Profile::Stripe, Profile::Shopify]),
         webhook(
             12,
             Payload::Template { text: "[EventId]".into() },
-            Profile::HmacSha256Hex { header: "x-s".into() },
+            vec![
+                Profile::HmacSha256Hex { header: "x-s".into() },
+                Profile::HttpMessage { algorithm: Algorithm::Ed25519 },
+            ],
         ),
     ]
 }
@@ -167,7 +177,7 @@ fn state() -> State {
 }
 
 /// What the server shows is what the description says: nothing else, nothing differently, and no field that is never
-/// shown, but `only_written`.
+/// shown, but `only_written`. (These records' secrets can't be opened, so that no public key is made of one.)
 #[track_caller]
 fn check<K: Kinds, D>(generated: Option<&'static str>, only_written: &[&str])
 where
@@ -201,5 +211,5 @@ fn what_is_shown_is_as_described() {
     check::<Apps, App>(None, &[]);
     check::<Authorizations, Authorization>(None, &[]);
     check::<Clients, ApiClient>(Some("clientSecret"), &[]);
-    check::<Webhooks, Webhook>(Some("generatedSecret"), &["entities"]);
+    check::<Webhooks, Webhook>(Some("generatedSecret"), &["entities", "publicKeys"]);
 }
