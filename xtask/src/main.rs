@@ -14,7 +14,6 @@ use clap::{Parser, Subcommand};
 use xtask::kafka::protocol::{self, NewTopic};
 use xtask::kafka::{Clients, Cluster, Spec};
 use xtask::postgres::Server;
-use xtask::python;
 
 use test::{OwnKafka, OwnPostgres, TEST_POSTGRES};
 
@@ -36,8 +35,8 @@ enum Chore {
     /// A real PostgreSQL on this machine, for work by hand
     #[command(subcommand)]
     Postgres(Postgres),
-    /// Fetch what generates clients of the API, and say which environment tests find it in
-    Openapi,
+    /// Fetch the programs and libraries that are not ours and that tests run, and say which environment they are found in
+    Packages,
     /// Everything that must hold: formatting, lints, tidy, and all tests against a Kafka and a
     /// PostgreSQL of their own
     Test {
@@ -138,7 +137,7 @@ fn main() -> ExitCode {
         Chore::Kafka(Kafka::Status { dir }) => status(&dir),
         Chore::Postgres(Postgres::Up { dir }) => postgres_up(&dir),
         Chore::Postgres(Postgres::Down { dir, delete }) => postgres_down(&dir, delete),
-        Chore::Openapi => openapi(),
+        Chore::Packages => packages(),
         Chore::Test { quick } => test::test(quick),
         Chore::Tidy => tidy::tidy(),
         Chore::Bench { name, args } => bench(name.as_deref(), &args),
@@ -234,8 +233,10 @@ fn clients() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn openapi() -> anyhow::Result<()> {
-    println!("export {}={}", python::TEST_OPENAPI, python::openapi()?.display());
+fn packages() -> anyhow::Result<()> {
+    for (name, path) in xtask::packages()? {
+        println!("export {name}={}", path.display());
+    }
     Ok(())
 }
 

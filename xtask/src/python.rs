@@ -11,7 +11,11 @@ use crate::cache;
 
 /// The generator of clients from the API's description, and a validator of such descriptions: exactly these versions.
 const OPENAPI: &str = include_str!("python/openapi.txt");
+/// The libraries that receivers of webhooks verify with: exactly these versions.
+const RECEIVERS: &str = include_str!("python/receivers.txt");
 /// Names the Python that has them.
+pub const TEST_RECEIVERS: &str = "HOOKSTREAM_TEST_RECEIVERS_PYTHON";
+/// Names the Python that generates clients.
 pub const TEST_OPENAPI: &str = "HOOKSTREAM_TEST_OPENAPI_PYTHON";
 
 /// A Python that generates clients of the API.
@@ -20,6 +24,14 @@ pub const TEST_OPENAPI: &str = "HOOKSTREAM_TEST_OPENAPI_PYTHON";
 /// If Python is missing, or the registry can't be reached.
 pub fn openapi() -> anyhow::Result<PathBuf> {
     python("openapi", OPENAPI)
+}
+
+/// A Python that verifies webhooks as receivers do.
+///
+/// # Errors
+/// If Python is missing, or the registry can't be reached.
+pub fn receivers() -> anyhow::Result<PathBuf> {
+    python("receivers", RECEIVERS)
 }
 
 /// A Python with exactly these packages (lines as of a requirements file), and none that they ask for besides.

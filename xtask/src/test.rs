@@ -11,7 +11,6 @@ use anyhow::Context as _;
 use cargo_metadata::MetadataCommand;
 use xtask::kafka::{Clients, Cluster, Spec};
 use xtask::postgres::Server;
-use xtask::python;
 
 use crate::run::Counts;
 use crate::{run, tidy};
@@ -61,13 +60,13 @@ impl Steps {
             run::run(run::cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"]))
         })?;
         let clients = self.step("clients", Clients::fetch)?;
-        let openapi = self.step("openapi clients", python::openapi)?;
+        let packages = self.step("packages", xtask::packages)?;
         let kafka = self.step("kafka up", || OwnKafka::start("test", BROKERS))?;
         let postgres = self.step("postgresql up", || OwnPostgres::start("test"))?;
         let mut tests = run::cargo();
         tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         tests.env("HOOKSTREAM_TEST_BIN", &services).envs(clients.environment());
-        tests.env(python::TEST_OPENAPI, &openapi);
+        tests.envs(packages.iter().map(|(name, path)| (name, path)));
         kafka.name_to(&mut tests);
         tests.env(TEST_POSTGRES, postgres.url());
         let mut counts = Counts::default();
@@ -83,7 +82,7 @@ impl Steps {
         let contract = self.step("contract, without kafka", || run::run_tests(&mut contract, &mut counts));
         let mut e2e = run::cargo();
         e2e.args(["test", "--locked", "--no-fail-fast", "--package", "hookstream-e2e", "--test", "it"]);
-        e2e.env("HOOKSTREAM_TEST_BIN", services).env(python::TEST_OPENAPI, openapi);
+        e2e.env("HOOKSTREAM_TEST_BIN", services).envs(packages);
         let e2e = self.step("end to end, without kafka", || run::run_tests(&mut e2e, &mut counts));
         self.counts = counts;
         result.and(contract).and(e2e)

@@ -16,6 +16,7 @@
 mod broker;
 mod canary;
 mod config;
+mod dns;
 mod feed;
 mod http;
 mod kafka;
@@ -30,6 +31,7 @@ mod wait;
 pub use broker::Broker;
 pub use canary::Canaries;
 pub use config::{Config, Webhook};
+pub use dns::NameServer;
 pub use feed::{CLOUDEVENTS, Feed};
 pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver, Then};
 pub use http::{Caller, Metrics, Reply};

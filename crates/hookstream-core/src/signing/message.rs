@@ -12,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 use super::SigningKey;
 use super::profile::Algorithm;
 
+/// Says what the signature is for (§2.3), so that receivers can tell it from a proxy's.
+const TAG: &str = "webhook";
+
 /// A request, as far as signatures cover it.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -56,7 +59,7 @@ pub(super) fn headers<'a>(
 fn parameters(message: &Message<'_>, algorithm: Algorithm) -> String {
     let content_type = if message.content_type.is_some() { " \"content-type\"" } else { "" };
     format!(
-        "(\"@method\" \"@target-uri\" \"content-digest\"{content_type} \"webhook-id\" \"webhook-timestamp\");created={};keyid=\"{}\";alg=\"{}\"",
+        "(\"@method\" \"@target-uri\" \"content-digest\"{content_type} \"webhook-id\" \"webhook-timestamp\");created={};keyid=\"{}\";alg=\"{}\";tag=\"{TAG}\"",
         message.timestamp,
         message.key_id,
         algorithm.name(),

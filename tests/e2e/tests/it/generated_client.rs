@@ -1,6 +1,6 @@
 //! A client that is generated from the description that the API serves, by a common generator, and used.
 //!
-//! The generator is found by the environment that `cargo xtask test` sets, and `cargo xtask openapi` prints.
+//! The generator is found by the environment that `cargo xtask test` sets, and `cargo xtask packages` prints.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::api::{Api, text};
 fn python() -> Command {
     let found = std::env::var_os(TEST_OPENAPI).map(PathBuf::from).filter(|path| path.exists());
     Command::new(found.unwrap_or_else(|| {
-        panic!("`{TEST_OPENAPI}` names no Python: run `cargo xtask test`, or set what `cargo xtask openapi` prints")
+        panic!("`{TEST_OPENAPI}` names no Python: run `cargo xtask test`, or set what `cargo xtask packages` prints")
     }))
 }
 

@@ -3,6 +3,7 @@
 mod api;
 mod bad_input;
 mod dev;
+mod egress;
 mod flood;
 mod generated_client;
 mod graceful;
@@ -21,3 +22,4 @@ mod stop;
 mod templates;
 mod tenants;
 mod transfer;
+mod wire;
