@@ -286,8 +286,12 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
     let Some((_, package)) = benches.iter().find(|(known, _)| *known == name) else {
         bail!("there is no benchmark `{name}`; there are: {}", names());
     };
-    let services = test::build_services(test::Profile::Release)?;
+    // These start no service of ours, and no server.
+    let is_alone = matches!(name, "request" | "egress");
     let mut command = run::cargo();
+    if !is_alone {
+        command.env("HOOKSTREAM_TEST_BIN", test::build_services(test::Profile::Release)?);
+    }
     command
         .args([
             "run",
@@ -299,10 +303,10 @@ fn bench(name: Option<&str>, args: &[String]) -> anyhow::Result<()> {
             &format!("{PREFIX}{name}"),
             "--",
         ])
-        .args(args)
-        .env("HOOKSTREAM_TEST_BIN", services);
+        .args(args);
     // Asking what it can do needs no servers.
-    if std::env::var_os(BENCH_KAFKA).is_some()
+    if is_alone
+        || std::env::var_os(BENCH_KAFKA).is_some()
         || args.iter().any(|arg| matches!(arg.as_str(), "-h" | "--help"))
     {
         return run::run(&mut command);

@@ -35,6 +35,8 @@ pub struct Api {
     pub cursors: Cursors,
     pub clock: Clock,
     pub user_agent: String,
+    /// The name by which endpoints know who sends: that of the API's URL.
+    pub origin: String,
     /// How long a webhook's old secret counts after a rotation.
     pub overlap: std::time::Duration,
     pub metrics: Arc<ApiMetrics>,

@@ -174,6 +174,7 @@ fn router(
         cursors: Cursors::new(&cursor_keys),
         clock,
         user_agent: settings.sender.user_agent().to_owned(),
+        origin: origin(&api_settings.url),
         overlap: api_settings.secret_overlap,
         metrics: Arc::clone(&metrics),
     });
@@ -228,6 +229,12 @@ fn router(
             Problem::new(Kind::MethodNotAllowed, "this path has other methods: `/api/v1/docs` lists them")
         })
         .layer(middleware::from_fn(peer)))
+}
+
+/// The host of a URL, which the settings have checked.
+fn origin(url: &str) -> String {
+    let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    host.unwrap_or_else(|| "localhost".to_owned())
 }
 
 fn scope_map(settings: &ApiSettings) -> Result<ScopeMap, ServiceError> {

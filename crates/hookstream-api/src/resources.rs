@@ -98,8 +98,8 @@ pub trait Kinds: Send + Sync + 'static {
     /// If the id is none.
     fn delete(state: &State, id: &str, expected: Expected) -> Result<Change, Problem>;
 
-    /// What must hold besides before a change is made.
-    fn verify(_: &Api, _: &Planned) -> impl Future<Output = Result<(), Problem>> + Send {
+    /// What must hold besides before a change is made, and what that adds to the change.
+    fn verify(_: &Api, _: &mut Planned) -> impl Future<Output = Result<(), Problem>> + Send {
         async { Ok(()) }
     }
 }
@@ -345,8 +345,8 @@ pub(crate) async fn create_one<K: Kinds>(
         NewId::Free(id) => id,
         NewId::Taken(created) => return Ok(created),
     };
-    let planned = K::plan(api, Id::New(id), &Value::Object(body), Expected::Absent)?;
-    K::verify(api, &planned).await?;
+    let mut planned = K::plan(api, Id::New(id), &Value::Object(body), Expected::Absent)?;
+    K::verify(api, &mut planned).await?;
     insert::<K>(api, principal, key.as_ref(), planned).await
 }
 
@@ -439,8 +439,8 @@ pub async fn update<K: Kinds>(
         let mut body = merge(&current.document);
         bind(api, principal, &mut body)?;
         let expected = Expected::Revision(current.meta.revision);
-        let planned = K::plan(api, Id::Existing(&current.id), &Value::Object(body), expected)?;
-        K::verify(api, &planned).await?;
+        let mut planned = K::plan(api, Id::Existing(&current.id), &Value::Object(body), expected)?;
+        K::verify(api, &mut planned).await?;
         match api.write(principal, None, vec![planned.change]).await {
             Ok(applied) => return as_written::<K>(api, principal, &current.id, &applied),
             Err(error) => tries.again(error)?,

@@ -1,5 +1,6 @@
 //! The whole configuration as one document: `apply` makes it so, `export` shows it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,6 +9,8 @@ use hookstream_config::apply::{Action, Item, Options, Plan, diff};
 use hookstream_config::manifest::{Manifest, render};
 use hookstream_config::{Change, Refused, WriteError, os_random};
 use hookstream_core::config::{Verification, Webhook, WebhookState};
+use hookstream_core::request::handshake::Agreed;
+use hookstream_types::WebhookId;
 use hookstream_wire::config::Key;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -123,7 +126,7 @@ async fn apply(
     let planned = Arc::clone(&api);
     let plan = move || planned.look(|state| diff(state, &manifest, options, &mut os_random));
     let plan = tokio::task::spawn_blocking(plan).await.map_err(|_| Problem::internal())?;
-    let plan = plan.map_err(document_problem)?;
+    let mut plan = plan.map_err(document_problem)?;
     let errors = egress_errors(&api, &plan);
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -133,7 +136,12 @@ async fn apply(
     if how.dry_run || plan.is_empty() {
         return Ok(axum::Json(Outcome { applied: false, resources, generated: Vec::new() }));
     }
-    verify(&api, unverified).await?;
+    let mut agreed = verify(&api, unverified).await?;
+    for change in &mut plan.changes {
+        if let Change::PutWebhook { id, webhook, .. } = change {
+            webhook.agreed = agreed.remove(id).or(webhook.agreed);
+        }
+    }
     for changes in plan.writes() {
         api.write(&principal, None, changes).await.map_err(|error| refusal(error, &plan))?;
     }
@@ -223,13 +231,14 @@ fn refusal(error: WriteError, plan: &Plan) -> Problem {
 }
 
 /// Pings the endpoints.
-async fn verify(api: &Arc<Api>, unverified: Vec<Unverified>) -> Result<(), Problem> {
+async fn verify(api: &Arc<Api>, unverified: Vec<Unverified>) -> Result<BTreeMap<WebhookId, Agreed>, Problem> {
     let mut pinging = tokio::task::JoinSet::new();
     let mut errors = Vec::new();
-    let mut note = |idx: usize, outcome: Result<(), Problem>| {
-        if let Err(problem) = outcome {
-            errors.push((idx, problem.detail));
-        }
+    let mut agreed = BTreeMap::new();
+    let mut note = |(idx, id): (usize, WebhookId), outcome: Result<Option<Agreed>, Problem>| match outcome {
+        Ok(None) => {}
+        Ok(Some(terms)) => drop(agreed.insert(id, terms)),
+        Err(problem) => errors.push((idx, problem.detail)),
     };
     for (idx, preview) in unverified {
         if pinging.len() >= PINGS
@@ -238,7 +247,8 @@ async fn verify(api: &Arc<Api>, unverified: Vec<Unverified>) -> Result<(), Probl
             note(idx, outcome);
         }
         let api = Arc::clone(api);
-        pinging.spawn(async move { (idx, webhooks::verify(&api, preview).await) });
+        let id = preview.0.id;
+        pinging.spawn(async move { ((idx, id), webhooks::verify(&api, preview).await) });
     }
     while let Some(joined) = pinging.join_next().await {
         match joined {
@@ -247,7 +257,7 @@ async fn verify(api: &Arc<Api>, unverified: Vec<Unverified>) -> Result<(), Probl
         }
     }
     if errors.is_empty() {
-        return Ok(());
+        return Ok(agreed);
     }
     errors.sort();
     let errors = errors.into_iter().map(|(idx, detail)| FieldError::new(format!("/webhooks/{idx}"), detail));

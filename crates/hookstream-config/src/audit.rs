@@ -162,6 +162,7 @@ fn webhook(record: &WebhookRecord) -> Value {
         give_up_on: _,
         timeout_ms: _,
         rate: _,
+        agreed: _,
         concurrency: _,
         log_only_errors: _,
         meta: _,

@@ -10,6 +10,7 @@ use hookstream_core::config::{
     DeliveryMode, Format, Payload, Trust, Verification, WebhookSecret, WebhookState,
 };
 use hookstream_core::exchange::Method;
+use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::Signatures;
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, SecretString, UnixMillis, WebhookId};
@@ -117,6 +118,8 @@ pub enum Change {
     SetWebhookState {
         id: WebhookId,
         state: WebhookState,
+        /// None: as it was.
+        agreed: Option<Agreed>,
         expected: Expected,
     },
     /// Gives a webhook a new secret; those that it has count until `until`.
@@ -232,6 +235,7 @@ pub struct WebhookSpec {
     pub give_up_on: Vec<u16>,
     pub timeout: Duration,
     pub rate: Option<f64>,
+    pub agreed: Option<Agreed>,
     pub concurrency: u32,
     pub log_only_errors: bool,
 }

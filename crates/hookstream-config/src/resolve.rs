@@ -147,6 +147,8 @@ impl<'a> Names<'a> {
         }
         let state = document.state.or_else(|| old.map(|old| old.state)).unwrap_or_default();
         let reason = old.and_then(|old| old.disabled_reason.clone());
+        // Another endpoint has agreed to nothing yet.
+        let agreed = old.filter(|old| old.url == document.url).and_then(|old| old.agreed);
         let document = document.clone();
         problems.none_or(|| {
             Some(WebhookSpec {
@@ -172,6 +174,7 @@ impl<'a> Names<'a> {
                 give_up_on: document.give_up_on,
                 timeout: document.timeout,
                 rate: document.rate,
+                agreed,
                 concurrency: document.concurrency,
                 log_only_errors: document.log_only_errors,
             })

@@ -220,9 +220,9 @@ impl State {
                 if let Some(Record::Webhook(record)) = record {
                     self.webhook_names.insert((record.account, record.name.clone(), *id));
                     self.webhook_ids.insert((record.account, *id));
-                    self.webhooks.insert(*id, Arc::new(record));
+                    self.webhooks.insert(*id, record);
                 }
-                old.map(|old| Record::Webhook(Arc::unwrap_or_clone(old)))
+                old.map(Record::Webhook)
             }
         }
     }
@@ -591,11 +591,16 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
         retry: record.retry.clone(),
         give_up_on: record.give_up_on.clone(),
         timeout: Duration::from_millis(record.timeout_ms),
-        rate: record.rate,
+        rate: least(record.rate, record.agreed.and_then(|agreed| agreed.rate)),
         concurrency: record.concurrency,
         log_only_errors: record.log_only_errors,
         revision: record.meta.revision,
     }
+}
+
+/// The stricter of two limits.
+fn least(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.into_iter().chain(other).reduce(f64::min)
 }
 
 /// The webhook, not sent to: paused, unless it takes no part anyway.

@@ -58,6 +58,8 @@ pub enum Verification {
     /// Answer a ping with 2xx.
     #[default]
     Ping,
+    /// Consent in the handshake of CloudEvents' webhooks.
+    Handshake,
     /// Nothing.
     None,
 }
@@ -256,7 +258,7 @@ pub struct Webhook {
     pub give_up_on: Vec<u16>,
     /// Over the whole exchange.
     pub timeout: Duration,
-    /// Attempts per second; none: unlimited.
+    /// Attempts per second, also of what the endpoint has agreed to; none: unlimited.
     pub rate: Option<f64>,
     /// Requests at a time.
     pub concurrency: u32,

@@ -36,6 +36,8 @@ pub enum Method {
     Patch,
     Delete,
     Get,
+    /// Of handshakes, not of webhooks.
+    Options,
 }
 
 impl Method {
@@ -47,6 +49,7 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Get => "GET",
+            Self::Options => "OPTIONS",
         }
     }
 }

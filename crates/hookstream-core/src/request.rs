@@ -9,6 +9,7 @@
 
 mod cloudevents;
 mod envelope;
+pub mod handshake;
 mod profile;
 
 use std::sync::Arc;
@@ -382,7 +383,7 @@ fn authorized(webhook: &Webhook) -> Result<Option<Authorized>, Unsendable> {
 fn has_body(method: Method) -> bool {
     match method {
         Method::Post | Method::Put | Method::Patch => true,
-        Method::Delete | Method::Get => false,
+        Method::Delete | Method::Get | Method::Options => false,
     }
 }
 

@@ -268,6 +268,7 @@ fn method(method: Method) -> http::Method {
         Method::Patch => http::Method::PATCH,
         Method::Delete => http::Method::DELETE,
         Method::Get => http::Method::GET,
+        Method::Options => http::Method::OPTIONS,
     }
 }
 

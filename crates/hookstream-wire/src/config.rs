@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hookstream_core::config::{Account, App, EventType, Meta, Payload, Source, Trust, WebhookState};
 use hookstream_core::exchange::Method;
+use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::Signatures;
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, UnixMillis, WebhookId};
@@ -319,6 +320,9 @@ pub struct WebhookRecord {
     pub timeout_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
+    /// What its endpoint has agreed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<Agreed>,
     pub concurrency: u32,
     #[serde(default)]
     pub log_only_errors: bool,
@@ -340,7 +344,7 @@ pub enum Record {
     App(App),
     Authorization(AuthorizationRecord),
     Client(ClientRecord),
-    Webhook(WebhookRecord),
+    Webhook(Arc<WebhookRecord>),
 }
 
 impl Record {
@@ -423,7 +427,9 @@ impl Record {
         }
         if let Self::Webhook(webhook) = &record {
             // A lane with such figures would never send, or never stop.
-            let rate_ok = webhook.rate.is_none_or(|rate| rate.is_finite() && rate > 0.0);
+            let agreed = webhook.agreed.and_then(|agreed| agreed.rate);
+            let mut rates = [webhook.rate, agreed].into_iter().flatten();
+            let rate_ok = rates.all(|rate| rate.is_finite() && rate > 0.0);
             if !rate_ok || webhook.concurrency == 0 || webhook.timeout_ms == 0 {
                 return Err(ConfigError::OutOfRange { key: at() });
             }

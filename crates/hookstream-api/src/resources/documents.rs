@@ -55,7 +55,8 @@ documents! {
         #[schema(read_only)]
         uid: Option<String>,
         name: String,
-        /// `ping`: an endpoint must answer a ping before a webhook is published. `none`: it need not.
+        /// `ping`: an endpoint must answer a ping before a webhook is published. `handshake`: it must consent in the
+        /// handshake of CloudEvents' webhooks (`OPTIONS`). `none`: it need not do anything.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(example = "ping")]
         verification: Option<String>,
@@ -249,6 +250,10 @@ documents! {
         /// Attempts per second, or such as `30/m`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rate: Option<Value>,
+        /// Attempts per second that the endpoint has agreed to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(read_only)]
+        allowed_rate: Option<f64>,
         /// Requests at a time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         concurrency: Option<u32>,

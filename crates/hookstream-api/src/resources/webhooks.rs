@@ -17,6 +17,7 @@ use hookstream_core::config::{
 };
 use hookstream_core::exchange::Exchange;
 use hookstream_core::redact::Redactor;
+use hookstream_core::request::handshake::{self, Agreed, Declined};
 use hookstream_core::request::{Prepared, Unsendable};
 use hookstream_types::{AccountUid, Chain, SecretString, WebhookId};
 use hookstream_wire::config::{Record, WebhookRecord};
@@ -108,13 +109,14 @@ impl Kinds for Webhooks {
         Ok(Change::DeleteWebhook { id: webhook_id(Id::Existing(id))?, expected })
     }
 
-    async fn verify(api: &Api, planned: &Planned) -> Result<(), Problem> {
-        let Change::PutWebhook { id, webhook, .. } = &planned.change else { return Ok(()) };
+    async fn verify(api: &Api, planned: &mut Planned) -> Result<(), Problem> {
+        let Change::PutWebhook { id, webhook, .. } = &mut planned.change else { return Ok(()) };
         if webhook.state != WebhookState::Published {
             return Ok(());
         }
         let preview = api.look(|state| preview(state, *id, webhook))?;
-        verify(api, preview).await
+        webhook.agreed = verify(api, preview).await?.or(webhook.agreed);
+        Ok(())
     }
 }
 
@@ -160,22 +162,26 @@ fn verification(state: &State, account: AccountUid) -> Verification {
     state.account(account).map(|record| record.account.verification).unwrap_or_default()
 }
 
-/// Who is to be published must answer a ping, if its account asks for one.
+/// Who is to be published must answer a ping or consent in a handshake, if its account asks for that.
 pub(crate) async fn verify(
     api: &Api,
     (webhook, verification): (Webhook, Verification),
-) -> Result<(), Problem> {
+) -> Result<Option<Agreed>, Problem> {
     let prepared = prepare(api, webhook)?;
-    if verification == Verification::None {
-        return Ok(());
-    }
-    let report = ping(api, &prepared).await?;
+    let report = match verification {
+        Verification::None => return Ok(None),
+        Verification::Ping => ping(api, &prepared).await?,
+        Verification::Handshake => match shake_hands(api, &prepared).await {
+            Ok(agreed) => return Ok(Some(agreed)),
+            Err(report) => report,
+        },
+    };
     if report.success {
-        return Ok(());
+        return Ok(None);
     }
     let reason = report.reason.clone().unwrap_or_default();
     let detail = format!(
-        "{reason}; nothing was changed. A draft (`\"state\": \"draft\"`) is not pinged until it is published"
+        "{reason}; nothing was changed. A draft (`\"state\": \"draft\"`) is not verified until it is published"
     );
     let mut problem = Problem::new(Kind::NotVerified, detail);
     problem.ping = Some(Box::new(report));
@@ -194,6 +200,14 @@ async fn ping(api: &Api, prepared: &Prepared) -> Result<PingReport, Problem> {
     let request =
         prepared.ping(&Uuid::new_v4().to_string(), api.now()).map_err(|error| unsendable(&error))?;
     Ok(report(&api.egress.exchange(&request).await, &Redactor::new(prepared.webhook())))
+}
+
+async fn shake_hands(api: &Api, prepared: &Prepared) -> Result<Agreed, PingReport> {
+    let exchange = api.egress.exchange(&prepared.handshake(&api.origin)).await;
+    let told = report(&exchange, &Redactor::new(prepared.webhook()));
+    let Ok(response) = &exchange.result else { return Err(told) };
+    let declined = |reason: Declined| PingReport { success: false, reason: Some(reason.to_string()), ..told };
+    handshake::agreed(response, &api.origin).map_err(declined)
 }
 
 /// What of an exchange is told: the endpoint's body is not (a URL that is tried must not become a window).
@@ -266,11 +280,12 @@ pub async fn act(
             let now = current.document.get("state").and_then(Value::as_str).unwrap_or_default();
             return Err(Problem::conflict(format!("the webhook is {now}: {way_out}")));
         }
+        let mut agreed = None;
         if to == WebhookState::Published {
-            verify(api, (webhook.map_err(|error| unopened(id, &error))?, verification)).await?;
+            agreed = verify(api, (webhook.map_err(|error| unopened(id, &error))?, verification)).await?;
         }
         let expected = Expected::Revision(current.meta.revision);
-        let change = Change::SetWebhookState { id, state: to, expected };
+        let change = Change::SetWebhookState { id, state: to, agreed, expected };
         match api.write(principal, None, vec![change]).await {
             Ok(applied) => return as_written::<Webhooks>(api, principal, &current.id, &applied),
             Err(error) => tries.again(error)?,

@@ -105,7 +105,7 @@ fn webhook(state: &State, n: u128, account: u128, revision: u64) -> anyhow::Resu
     let place = hookstream_config::envelope::Place { account, record: &key, field: "secret" };
     let text = data_key.seal(&place, b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &mut os_random);
     let usual = Webhook::default();
-    Ok(Record::Webhook(WebhookRecord {
+    Ok(Record::Webhook(Arc::new(WebhookRecord {
         id,
         account,
         name: format!("webhook-{n}"),
@@ -129,8 +129,9 @@ fn webhook(state: &State, n: u128, account: u128, revision: u64) -> anyhow::Resu
         give_up_on: Vec::new(),
         timeout_ms: 15_000,
         rate: None,
+        agreed: None,
         concurrency: usual.concurrency,
         log_only_errors: false,
         meta: meta(revision),
-    }))
+    })))
 }

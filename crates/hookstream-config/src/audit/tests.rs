@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hookstream_core::config::{Account, Meta, Verification};
@@ -225,7 +227,7 @@ fn secretive() -> impl Strategy<Value = (Record, Vec<String>)> {
                 let secrets = sealed.into_iter().skip(1);
                 webhook.secrets = secrets.map(|(text, until)| SealedSecret { text, until }).collect();
                 webhook.meta = meta(revision);
-                Record::Webhook(webhook)
+                Record::Webhook(Arc::new(webhook))
             }
         };
         (record, traces)

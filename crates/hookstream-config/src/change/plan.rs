@@ -153,8 +153,8 @@ fn judge(
             found(state, &key, state.webhook(*id).map(|webhook| &webhook.meta), *expected)?;
             Ok(Some(deleted(key)))
         }
-        Change::SetWebhookState { id, state: to, expected } => {
-            webhook::set_state(state, *id, *to, *expected, author)
+        Change::SetWebhookState { id, state: to, agreed, expected } => {
+            webhook::set_state(state, *id, *to, *agreed, *expected, author)
         }
         Change::RotateSecret { id, secret, until, expected } => {
             webhook::rotate_secret(state, *id, secret, *until, *expected, author, fill).map(Some)

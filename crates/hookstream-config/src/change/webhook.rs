@@ -1,6 +1,9 @@
 //! Changes of webhooks.
 
+use std::sync::Arc;
+
 use hookstream_core::config::{App, Meta, WebhookState, is_within};
+use hookstream_core::request::handshake::Agreed;
 use hookstream_types::{SecretString, UnixMillis, WebhookId};
 use hookstream_wire::config::{Key, Record, SealedHeader, SealedSecret, WebhookRecord};
 
@@ -56,7 +59,7 @@ pub(super) fn put(
         };
         headers.push(SealedHeader { name: name.clone(), value });
     }
-    Ok(written(Record::Webhook(spec.record(id, headers, secrets, meta))))
+    Ok(written(Record::Webhook(Arc::new(spec.record(id, headers, secrets, meta)))))
 }
 
 impl WebhookSpec {
@@ -93,6 +96,7 @@ impl WebhookSpec {
             give_up_on: spec.give_up_on,
             timeout_ms: u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX),
             rate: spec.rate,
+            agreed: spec.agreed,
             concurrency: spec.concurrency,
             log_only_errors: spec.log_only_errors,
             meta,
@@ -160,6 +164,7 @@ pub(super) fn set_state(
     state: &State,
     id: WebhookId,
     to: WebhookState,
+    agreed: Option<Agreed>,
     expected: Expected,
     author: Author<'_>,
 ) -> Result<Option<PlannedRecord>, Refused> {
@@ -173,8 +178,9 @@ pub(super) fn set_state(
     {
         check_scopes(state, app, &old.event_types)?;
     }
-    let record = WebhookRecord { state: to, disabled_reason: None, meta, ..old.clone() };
-    Ok(Some(written(Record::Webhook(record))))
+    let agreed = agreed.or(old.agreed);
+    let record = WebhookRecord { state: to, disabled_reason: None, agreed, meta, ..old.clone() };
+    Ok(Some(written(Record::Webhook(Arc::new(record)))))
 }
 
 pub(super) fn rotate_secret(
@@ -198,7 +204,7 @@ pub(super) fn rotate_secret(
         text: secret.text.clone(),
         until: Some(secret.until.map_or(until, |sooner| sooner.min(until))),
     }));
-    Ok(written(Record::Webhook(WebhookRecord { secrets, meta, ..old.clone() })))
+    Ok(written(Record::Webhook(Arc::new(WebhookRecord { secrets, meta, ..old.clone() }))))
 }
 
 pub(super) fn disable(
@@ -216,10 +222,10 @@ pub(super) fn disable(
     if !same || !takes_part {
         return None;
     }
-    Some(written(Record::Webhook(WebhookRecord {
+    Some(written(Record::Webhook(Arc::new(WebhookRecord {
         state: WebhookState::Disabled,
         disabled_reason: Some(reason.to_owned()),
         meta: meta_after(Some(&old.meta), author),
         ..old.clone()
-    })))
+    }))))
 }

@@ -22,7 +22,9 @@ const SHOWN: &[&str] = &[
     "updatedAt",
     "actor",
     "disabledReason",
+    "allowedRate",
     "missingScopes",
+    "publicKeys",
     "entity",
     "action",
 ];

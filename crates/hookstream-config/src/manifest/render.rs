@@ -102,6 +102,7 @@ pub fn account(record: &AccountRecord, form: Form) -> Value {
     document.put("name", account.name.as_str());
     let verification = match account.verification {
         Verification::Ping => "ping",
+        Verification::Handshake => "handshake",
         Verification::None => "none",
     };
     document.put("verification", verification);
@@ -260,6 +261,9 @@ pub fn webhook(state: &State, record: &WebhookRecord, form: Form) -> Value {
     document.put("give_up_on", record.give_up_on.clone());
     document.put("timeout", duration(Duration::from_millis(record.timeout_ms)));
     document.put_some("rate", record.rate);
+    if let Some(rate) = record.agreed.and_then(|agreed| agreed.rate) {
+        document.show("allowed_rate", rate);
+    }
     document.put("concurrency", record.concurrency);
     document.put("log_only_errors", record.log_only_errors);
     let missing = missing_scopes(state, record);

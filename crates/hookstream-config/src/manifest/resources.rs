@@ -18,7 +18,11 @@ pub(super) fn account(node: &Node<'_>) -> Option<AccountDocument> {
     node.only(&["name", "verification"])?;
     let name = node.required("name").and_then(|node| node.text(checks::name));
     let verification = node.optional("verification", |node| {
-        node.choice(&[("ping", Verification::Ping), ("none", Verification::None)])
+        node.choice(&[
+            ("ping", Verification::Ping),
+            ("handshake", Verification::Handshake),
+            ("none", Verification::None),
+        ])
     });
     Some(AccountDocument { name: name?, verification: verification? })
 }

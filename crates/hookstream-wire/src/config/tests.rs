@@ -46,6 +46,7 @@ fn webhook() -> WebhookRecord {
         give_up_on: vec![404],
         timeout_ms: 15_000,
         rate: Some(2.5),
+        agreed: None,
         concurrency: 64,
         log_only_errors: false,
         meta: meta(),
@@ -178,7 +179,7 @@ fn golden_app_authorization_and_client() {
 #[test]
 fn golden_webhook() {
     check(
-        &Record::Webhook(webhook()),
+        &Record::Webhook(Arc::new(webhook())),
         "webhook/00000000-0000-0000-0000-000000000007",
         r#"{"v":1,"id":"00000000-0000-0000-0000-000000000007","account":"00000000-0000-0000-0000-000000000005","name":"orders","state":"published","source":"shop","event_types":["order.*"],"url":"https://example.com/hook","method":"POST","content_type":"application/json","headers":[{"name":"authorization","value":{"key":"0badcafe","nonce":"AQEB","ciphertext":"AQEBAQEB"}}],"secrets":[{"key":"0badcafe","nonce":"AgIC","ciphertext":"AgICAgIC"}],"retry":[0,5000],"give_up_on":[404],"timeout_ms":15000,"rate":2.5,"concurrency":64,"log_only_errors":false,"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
@@ -197,11 +198,12 @@ fn what_can_not_be_read_says_why() {
     assert!(decode("webhook/00000000-0000-0000-0000-00000000000A", "{}").contains("is no configuration key"));
     assert!(decode("source/a", r#"{"v":2}"#).contains("has version 2"));
     assert!(decode("source/a", r#"{"name":"a"}"#).contains("can't be read"));
-    let other = String::from_utf8(Record::Webhook(webhook()).encode()).unwrap();
+    let other = String::from_utf8(Record::Webhook(Arc::new(webhook())).encode()).unwrap();
     let key = "webhook/00000000-0000-0000-0000-000000000008";
     assert!(decode(key, &other).contains("holds `webhook/00000000-0000-0000-0000-000000000007`"));
     let stuck =
-        String::from_utf8(Record::Webhook(WebhookRecord { concurrency: 0, ..webhook() }).encode()).unwrap();
+        String::from_utf8(Record::Webhook(Arc::new(WebhookRecord { concurrency: 0, ..webhook() })).encode())
+            .unwrap();
     assert!(decode("webhook/00000000-0000-0000-0000-000000000007", &stuck).contains("zero or less"));
 }
 
@@ -232,7 +234,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn a_webhook_comes_back_as_it_was(webhook in any_webhook()) {
-        let record = Record::Webhook(webhook);
+        let record = Record::Webhook(Arc::new(webhook));
         prop_assert_eq!(Record::decode(&record.key(), &record.encode()).unwrap(), record);
     }
 
@@ -253,7 +255,7 @@ proptest! {
     /// A record with one byte changed is read as something or refused.
     #[test]
     fn a_flipped_byte_never_panics(at in 0usize..400, byte in any::<u8>()) {
-        let record = Record::Webhook(webhook());
+        let record = Record::Webhook(Arc::new(webhook()));
         let mut value = record.encode();
         let at = at % value.len();
         value[at] = byte;

@@ -271,3 +271,54 @@ fn tokens_are_asked_for_and_shown_nowhere() {
     });
     assert!(!shown.contains("canary") && shown.contains("***"), "{shown}");
 }
+
+/// CloudEvents' webhooks: who is not asked whether it wants events is sent none, and no more than it agrees to.
+#[test]
+fn an_endpoint_consents_in_a_handshake() {
+    let world = World::start("handshake");
+    world.admin.patch("/api/v1/accounts/default", &json!({ "verification": "handshake" })).expect(200);
+    let webhook = |state: &str, rate: Value| {
+        json!({ "name": "w", "url": world.receiver().url("/w"), "eventTypes": ["order.*"], "state": state, "rate": rate,
+            "payload": "cloudevents_structured" })
+    };
+    // Who answers everything has not agreed to anything.
+    let refused = world.admin.post("/api/v1/webhooks", &webhook("published", json!(10))).expect(422).json();
+    assert!(text(&refused["detail"]).contains("`WebHook-Allowed-Origin`"), "{refused}");
+    assert_eq!(
+        world.receiver().seen(|seen| seen.last().back().map(|arrived| arrived.method.clone())).as_deref(),
+        Some("OPTIONS")
+    );
+
+    world.receiver().choose("/w", |arrived| {
+        let origin = arrived.header("webhook-request-origin").unwrap_or_default().to_owned();
+        match arrived.method.as_str() {
+            "OPTIONS" => Answer::status(200)
+                .header("webhook-allowed-origin", &origin)
+                .header("webhook-allowed-rate", "120")
+                .into(),
+            _ => Answer::status(204).into(),
+        }
+    });
+    let made = world.admin.post("/api/v1/webhooks", &webhook("draft", json!(10))).expect(201).json();
+    let path = format!("/api/v1/webhooks/{}", text(&made["id"]));
+    assert_eq!(made["allowedRate"], Value::Null);
+    world.admin.post(&format!("{path}/publish"), &json!({})).expect(200);
+    let mut shown = world.admin.get(&path).expect(200).json();
+    assert_eq!(
+        (&shown["allowedRate"], &shown["rate"], &shown["state"]),
+        (&json!(2.0), &json!(10.0), &json!("published"))
+    );
+    world.receiver().seen(|seen| {
+        let asked = seen.last().iter().rfind(|arrived| arrived.method == "OPTIONS").expect("a handshake");
+        assert_eq!(asked.header("webhook-request-rate"), Some("600"));
+    });
+    world.send(1);
+    // What was shown can be put back as it is, and what was agreed on stays.
+    shown["description"] = json!("the same");
+    let put = world
+        .admin
+        .call("PUT", &path, &[("content-type", "application/json")], &shown.to_string())
+        .expect(200)
+        .json();
+    assert_eq!((&put["allowedRate"], &put["description"]), (&json!(2.0), &json!("the same")));
+}

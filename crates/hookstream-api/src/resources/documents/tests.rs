@@ -10,6 +10,7 @@ use hookstream_core::config::{
     Payload, Pick, Pin, Source as SourceOf, Trust, Verification, WebhookState,
 };
 use hookstream_core::exchange::Method;
+use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::{Algorithm, Profile};
 use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, Offset, UnixMillis, WebhookId};
@@ -53,7 +54,7 @@ fn authorization(n: u128, credentials: SealedCredentials) -> Record {
 }
 
 fn webhook(n: u128, payload: Payload, signatures: Vec<Profile>) -> Record {
-    Record::Webhook(WebhookRecord {
+    Record::Webhook(Arc::new(WebhookRecord {
         id: WebhookId(Uuid::from_u128(n)),
         account: ACCOUNT,
         name: format!("w {n}"),
@@ -80,10 +81,11 @@ fn webhook(n: u128, payload: Payload, signatures: Vec<Profile>) -> Record {
         give_up_on: vec![400, 410],
         timeout_ms: 1500,
         rate: Some(2.5),
+        agreed: Some(Agreed { rate: Some(0.5) }),
         concurrency: 3,
         log_only_errors: true,
         meta: meta(),
-    })
+    }))
 }
 
 /// Every field of every kind has a value in one of them.
