@@ -1,5 +1,6 @@
 //! The project's chores: `cargo xtask <chore>`. They need nothing but the toolchain, and for Kafka a JDK and Maven.
 
+mod fuzz;
 mod run;
 mod test;
 mod tidy;
@@ -53,6 +54,14 @@ enum Chore {
         /// Passed on to the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+    /// Feed what strangers write to our readers, guided by coverage: url, header, retry_after, template, record
+    Fuzz {
+        /// Only these
+        targets: Vec<String>,
+        /// For each
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Prove under load what is promised: hundred-thousand, kills, backlog; on a Kafka of its own
     Prove {
@@ -141,6 +150,7 @@ fn main() -> ExitCode {
         Chore::Test { quick } => test::test(quick),
         Chore::Tidy => tidy::tidy(),
         Chore::Bench { name, args } => bench(name.as_deref(), &args),
+        Chore::Fuzz { targets, seconds } => fuzz::fuzz(&targets, seconds),
         Chore::Prove { args } => prove(&args),
         Chore::Sim { seeds, seed } => sim(seeds, seed),
     };

@@ -135,7 +135,13 @@ impl Client {
                 let message = format!("no access token came within {:?}", request.deadline);
                 Err(failure(FailureKind::Timeout, &message))
             })?;
-            let response = tokens::masked(self.send(request, Some(&token), recorder).await?, &token);
+            let response = match self.send(request, Some(&token), recorder).await {
+                Ok(response) => tokens::masked(response, &token),
+                Err(failure) => {
+                    let message = token.redactor.text(&failure.message).into_owned();
+                    return Err(Failure { message, ..failure });
+                }
+            };
             let is_old = token.since < recorder.started();
             if response.status != 401 || !is_old || refused.is_some() {
                 return Ok(response);

@@ -46,7 +46,7 @@ pub(crate) struct Token {
     pub header: HeaderValue,
     /// When it was given.
     pub since: Instant,
-    redactor: Redactor,
+    pub redactor: Redactor,
 }
 
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// What is kept of a response's body.
 const KEPT_BYTES: usize = 16 * 1024;
 const EVENTS: usize = 6;
-const KINDS: [&str; 5] = ["whsec", "plain", "header", "basic", "bearer"];
+const KINDS: [&str; 6] = ["whsec", "plain", "header", "basic", "bearer", "oauth2"];
 /// What endpoints do with what they get.
 const ENDPOINTS: [&str; 4] = ["echo", "fail", "cut", "garbage"];
 
@@ -31,6 +31,7 @@ fn canaries() -> Canaries {
         ("password", r#"cAn4ry:pass"word"/+&=%"#),
         ("bearer token", r#"cAn4ry-bearer.token/+&="x""#),
         ("oauth2 secret", r#"cAn4ry-oauth2/secret+&"x""#),
+        ("granted token", r#"cAn4ry-granted.token/+&="x""#),
         ("admin token", r#"cAn4ry-admin/token+&"operators""#),
         ("master key", r#"cAn4ry+master/key&of="32"bytes.%"#),
     ] {
@@ -204,7 +205,10 @@ fn configure(operator: &Operator, stack: &Stack, canaries: &mut Canaries) -> Vec
     authorization("header", json!({ "header": { "name": "X-Auth", "value": canaries.get("header value") } }));
     authorization("basic", json!({ "basic": { "user": "ann", "password": canaries.get("password") } }));
     authorization("bearer", json!({ "bearer": { "token": canaries.get("bearer token") } }));
-    let oauth2 = json!({ "tokenUrl": "https://id.example/token", "clientId": "us",
+    let grant =
+        json!({ "access_token": canaries.get("granted token"), "token_type": "Bearer", "expires_in": 3600 });
+    stack.receiver.on("/token", Answer::status(200).body(grant.to_string()));
+    let oauth2 = json!({ "tokenUrl": stack.receiver.url("/token"), "clientId": "us",
         "clientSecret": canaries.get("oauth2 secret") });
     authorization("oauth2", json!({ "oauth2": oauth2 }));
 
@@ -440,7 +444,15 @@ fn are_nowhere_even_if_an_endpoint_echoes_them() {
     // Whoever looks for them does find them where they are: in what the endpoints got.
     let search = canaries.search();
     let arrived: Vec<Arrived> = stack.receiver.seen(|seen| seen.last().iter().cloned().collect());
-    for name in ["plain secret", "own header", "header value", "password", "bearer token", "rotated secret"] {
+    for name in [
+        "plain secret",
+        "own header",
+        "header value",
+        "password",
+        "bearer token",
+        "granted token",
+        "rotated secret",
+    ] {
         let sent = |request: &Arrived| {
             let echo = format!("{:?}", echo(request, 200).headers);
             search.find(echo.as_bytes()).iter().any(|found| found.starts_with(name))
