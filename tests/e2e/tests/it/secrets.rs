@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use hookstream_e2e::{
-    Answer, Arrived, Behaviour, Caller, Canaries, Reply, Role, SOON, Service, Stack, Then, openapi,
-    wait_until,
-};
+use hookstream_e2e::{Answer, Arrived, Behaviour, Caller, Canaries, Reply, Role, SOON, Service, Stack, Then, free_address, openapi, wait_until};
 use serde_json::{Value, json};
 
 /// What is kept of a response's body.
@@ -336,7 +333,8 @@ fn mistakes(operator: &Operator, canaries: &Canaries, webhook: &str) {
     );
     operator.keep("/oauth/token", &reply);
     // An endpoint that refuses its ping, and one that can't be asked at all.
-    for url in ["http://127.0.0.1:1/x", "http://127.0.0.1:1"] {
+    let nobody = free_address();
+    for url in [format!("http://{nobody}/x"), format!("http://{nobody}")] {
         let mut document = webhook("headers", json!({ "x-own": canaries.get("own header") }));
         document["url"] = json!(url);
         operator.post("/api/v1/webhooks", &document).expect(422);
