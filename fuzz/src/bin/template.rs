@@ -13,7 +13,8 @@ fuzz_target!(|input: &[u8]| {
     let event = event();
     let input = Input { event: &event, account: "acme", data: &data };
     // A value in a string is a string, and one by itself is a value, whatever it holds.
-    let json = Template::compile(r#"{"a":"[Data]","b":"[x]","c":[x|0]}"#, Language::Json).expect("a template");
+    let json =
+        Template::compile(r#"{"a":"[Data]","b":"[x]","c":[x|0]}"#, Language::Json).expect("a template");
     if let Ok(payload) = json.render(input) {
         let _: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
     }

@@ -23,7 +23,9 @@ fuzz_target!(|input: &[u8]| {
         Ok(address) => {
             assert!(!address.is_loopback() && !address.is_unspecified() && !address.is_multicast());
             if let IpAddr::V4(v4) = address {
-                assert!(!v4.is_private() && !v4.is_link_local() && !v4.is_broadcast() && !v4.is_documentation());
+                assert!(
+                    !v4.is_private() && !v4.is_link_local() && !v4.is_broadcast() && !v4.is_documentation()
+                );
             }
         }
         Err(_) => assert!(host.trim_end_matches('.').contains('.') && !host.contains('%') && host.is_ascii()),
@@ -31,5 +33,11 @@ fuzz_target!(|input: &[u8]| {
     // What is sent is what was checked.
     let again = parse(url.as_str()).expect("its own writing is plain");
     assert_eq!(again, url);
-    assert_eq!(http::Uri::try_from(url.as_str()).expect("it can be sent").host().map(|host| host.trim_matches(['[', ']'])), Some(host));
+    assert_eq!(
+        http::Uri::try_from(url.as_str())
+            .expect("it can be sent")
+            .host()
+            .map(|host| host.trim_matches(['[', ']'])),
+        Some(host)
+    );
 });

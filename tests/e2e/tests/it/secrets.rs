@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use hookstream_e2e::{Answer, Arrived, Behaviour, Caller, Canaries, Reply, Role, SOON, Service, Stack, Then, free_address, openapi, wait_until};
+use hookstream_e2e::{
+    Answer, Arrived, Behaviour, Caller, Canaries, Reply, Role, SOON, Service, Stack, Then, free_address,
+    openapi, wait_until,
+};
 use serde_json::{Value, json};
 
 /// What is kept of a response's body.
