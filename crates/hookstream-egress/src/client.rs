@@ -35,8 +35,8 @@ const MAX_URLS: usize = 10_000;
 pub enum ClientError {
     #[error("TLS could not be set up")]
     Tls(#[source] rustls::Error),
-    #[error("this machine's name servers can't be made out; name some in `egress.name_servers`")]
-    NameServers(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("names can't be resolved")]
+    Names(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// An HTTP client for one core: made on, and used from, one current-thread runtime.
@@ -61,15 +61,15 @@ impl Client {
     /// A client that trusts the machine's root certificates.
     ///
     /// # Errors
-    /// [`ClientError`] if the TLS library refuses its settings, or this machine has no name servers.
+    /// [`ClientError`] if the TLS library refuses its settings, or the resolver its own.
     pub fn new(settings: &Egress) -> Result<Self, ClientError> {
         Self::with_roots(settings, tls::machine_roots())
     }
 
     pub(crate) fn with_roots(settings: &Egress, roots: RootCertStore) -> Result<Self, ClientError> {
         let policy = Arc::new(settings.policy());
-        let resolver = Resolver::new(&settings.name_servers)
-            .map_err(|error| ClientError::NameServers(Box::new(error)))?;
+        let resolver =
+            Resolver::new(&settings.name_servers).map_err(|error| ClientError::Names(Box::new(error)))?;
         let proxy = settings.proxy().map(|url| Arc::new(Proxy::new(&url)));
         let dial = Dial { policy: Arc::clone(&policy), resolver, proxy };
         let pools = Pools::new(dial, roots).map_err(ClientError::Tls)?;

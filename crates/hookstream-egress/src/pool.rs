@@ -42,7 +42,7 @@ pub(crate) struct Pools {
     builder: legacy::Builder,
     /// Everyone's: one, shared.
     tls: Arc<ClientConfig>,
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
     kept: Mutex<Kept>,
 }
 
@@ -70,7 +70,8 @@ impl Pools {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .http1_max_buf_size(READ_BUFFER);
-        let tls = Arc::new(tls::config(roots.clone())?);
+        let roots = Arc::new(roots);
+        let tls = Arc::new(tls::config(Arc::clone(&roots))?);
         let kept = Mutex::new(Kept { pools: FxHashMap::default(), sweep_at: FEW_POOLS });
         Ok(Self { dial, builder, tls, roots, kept })
     }

@@ -5,7 +5,7 @@
 //! machine's is tried. `/etc/hosts` counts, and is vetted like any other answer.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +16,14 @@ use hickory_resolver::config::{
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
+use hookstream_types::Chain;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 /// Longest time for a name, whatever its servers do.
 const BUDGET: Duration = Duration::from_secs(5);
+/// Who is asked where nobody is named (resolv.conf(5)).
+const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 /// For one question; the next goes to another server, if there is one.
 const QUESTION: Duration = Duration::from_secs(2);
 /// Answers are remembered no longer than this, so that who moves is followed.
@@ -58,14 +61,23 @@ impl Resolver {
     /// A resolver that asks these servers, or the machine's if there are none.
     ///
     /// # Errors
-    /// If the machine's can't be made out.
+    /// If the library refuses its settings.
     pub(crate) fn new(servers: &[SocketAddr]) -> Result<Self, NetError> {
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
+        let of = |servers: &[SocketAddr]| {
             let servers = servers.iter().map(name_server).collect();
             let config = ResolverConfig::from_parts(None, Vec::new(), servers);
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let mut builder = if servers.is_empty() {
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = %Chain(&error),
+                    "this machine's name servers can't be made out, so that {USUAL} is asked; name some in `egress.name_servers`"
+                );
+                of(&[USUAL])
+            })
+        } else {
+            of(servers)
         };
         let ResolverOpts {
             timeout,
@@ -91,7 +103,7 @@ impl Resolver {
 
     /// As if `/etc/hosts` had this line.
     #[cfg(test)]
-    pub(crate) fn with_host(mut self, name: &str, address: std::net::Ipv4Addr) -> Self {
+    pub(crate) fn with_host(mut self, name: &str, address: Ipv4Addr) -> Self {
         use hickory_resolver::Hosts;
         use hickory_resolver::lookup::Lookup;
         use hickory_resolver::proto::op::Query;

@@ -46,10 +46,10 @@ pub(crate) fn machine_roots() -> RootCertStore {
 /// # Errors
 /// If the TLS library refuses its settings.
 pub fn machine_config() -> Result<ClientConfig, rustls::Error> {
-    config(machine_roots())
+    config(Arc::new(machine_roots()))
 }
 
-pub(crate) fn config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn config(roots: Arc<RootCertStore>) -> Result<ClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -85,19 +85,19 @@ pub(crate) enum BadTls {
 }
 
 /// TLS of a webhook that has its own, where everyone else trusts `usual`.
-pub(crate) fn own_config(own: &Tls, usual: &RootCertStore) -> Result<ClientConfig, BadTls> {
+pub(crate) fn own_config(own: &Tls, usual: &Arc<RootCertStore>) -> Result<ClientConfig, BadTls> {
     let roots = match &own.trust().ca {
-        None => usual.clone(),
+        None => Arc::clone(usual),
         Some(pem) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(pem).ok_or(BadTls::Authorities)? {
                 roots.add(certificate).map_err(|_| BadTls::Authorities)?;
             }
-            roots
+            Arc::new(roots)
         }
     };
     let provider = provider();
-    let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
     let chain = chain.build().map_err(|_| BadTls::Authorities)?;
     let verifier = Arc::new(Pinned { chain, pins: own.trust().pins.clone() });
     let config = ClientConfig::builder_with_provider(provider)
