@@ -1,8 +1,7 @@
 //! Packages for Node.js that tests use, fetched once, in a cache.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -19,28 +18,10 @@ pub const TEST_RECEIVERS: &str = "HOOKSTREAM_TEST_RECEIVERS_NODE";
 /// # Errors
 /// If npm is missing, or the registry can't be reached.
 pub fn receivers() -> anyhow::Result<PathBuf> {
-    let mut hash = DefaultHasher::new();
-    RECEIVERS.hash(&mut hash);
-    let dir = cache::dir()?.join(format!("node-receivers-{:016x}", hash.finish()));
-    if dir.is_dir() {
-        return Ok(dir);
-    }
-    eprintln!("    fetching node's packages for receivers with npm (once) into {}", dir.display());
-    // Made aside and renamed, so that what is interrupted is never taken for whole.
-    let aside = dir.with_extension(std::process::id().to_string());
-    fs::create_dir_all(&aside).with_context(|| format!("`{}` could not be made", aside.display()))?;
-    let result = install(&aside).and_then(|()| match fs::rename(&aside, &dir) {
-        // Somebody else was faster, which is as good.
-        Err(error) if !dir.is_dir() => {
-            Err(error).with_context(|| format!("`{}` could not be made", dir.display()))
-        }
-        Ok(()) | Err(_) => Ok(dir.clone()),
-    });
-    fs::remove_dir_all(&aside).ok();
-    result
+    cache::made("node-receivers", RECEIVERS, install)
 }
 
-fn install(dir: &std::path::Path) -> anyhow::Result<()> {
+fn install(dir: &Path) -> anyhow::Result<()> {
     let list = dir.join("package.json");
     fs::write(&list, RECEIVERS).with_context(|| format!("`{}` could not be written", list.display()))?;
     let output = Command::new("npm")

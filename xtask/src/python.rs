@@ -1,7 +1,6 @@
 //! Programs in Python that tests use, each with a Python of its own that is made once, in a cache.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,27 +35,9 @@ pub fn receivers() -> anyhow::Result<PathBuf> {
 
 /// A Python with exactly these packages (lines as of a requirements file), and none that they ask for besides.
 pub(crate) fn python(name: &str, requirements: &str) -> anyhow::Result<PathBuf> {
-    let mut hash = DefaultHasher::new();
-    requirements.hash(&mut hash);
-    let dir = cache::dir()?.join(format!("python-{name}-{:016x}", hash.finish()));
-    let python = |dir: &Path| dir.join("bin/python");
-    if dir.is_dir() {
-        return Ok(python(&dir));
-    }
-    eprintln!("    fetching python's packages for `{name}` with pip (once) into {}", dir.display());
-    // Made aside and renamed, so that what is interrupted is never taken for whole. Only the interpreter is used, and
-    // it finds its packages beside itself.
-    let aside = dir.with_extension(std::process::id().to_string());
-    fs::create_dir_all(&aside).with_context(|| format!("`{}` could not be made", aside.display()))?;
-    let result = make(&aside, requirements).and_then(|()| match fs::rename(&aside, &dir) {
-        // Somebody else was faster, which is as good.
-        Err(error) if !dir.is_dir() => {
-            Err(error).with_context(|| format!("`{}` could not be made", dir.display()))
-        }
-        Ok(()) | Err(_) => Ok(python(&dir)),
-    });
-    fs::remove_dir_all(&aside).ok();
-    result
+    // Only the interpreter is used, and it finds its packages beside itself.
+    let dir = cache::made(&format!("python-{name}"), requirements, |dir| make(dir, requirements))?;
+    Ok(dir.join("bin/python"))
 }
 
 fn make(dir: &Path, requirements: &str) -> anyhow::Result<()> {

@@ -16,7 +16,6 @@ mod rule;
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 pub use self::rule::{BadRule, Rule};
@@ -93,7 +92,7 @@ pub fn parse(text: &str) -> Result<Url, BadUrl> {
 }
 
 /// What an operator allows beyond `https` to the public Internet, and what not even that.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Plain `http://`.
     pub allow_http: bool,

@@ -68,7 +68,7 @@ pub fn secret_text(secret: &Secret) -> hookstream_types::SecretString {
 /// The signature with one secret: `v1,<base64>`.
 #[must_use]
 pub fn sign_v1(secret: &Secret, id: &str, timestamp_secs: i64, body: &[u8]) -> String {
-    let mac = SigningKey::of_bytes(secret).standard(id, &timestamp_secs.to_string(), body);
+    let mac = SigningKey::of_bytes(secret.clone()).standard(id, &timestamp_secs.to_string(), body);
     format!("v1,{}", STANDARD.encode(mac))
 }
 
@@ -122,7 +122,7 @@ pub fn verify(
     }
     let mut good = subtle::Choice::from(0);
     for secret in secrets {
-        let expected = SigningKey::of_bytes(secret).standard(signed.id, signed.timestamp, body);
+        let expected = SigningKey::of_bytes(secret.clone()).standard(signed.id, signed.timestamp, body);
         for candidate in signed.signature.split(' ') {
             let Some(("v1", encoded)) = candidate.split_once(',') else { continue };
             let mut given = [0; 33];

@@ -280,10 +280,8 @@ impl Dial {
         for address in &addresses {
             self.policy.admit(name, *address)?;
         }
-        let mut addresses: Vec<SocketAddr> =
-            alternating(addresses).take(MAX_DIALLED).map(|address| SocketAddr::new(address, port)).collect();
-        addresses.dedup();
-        Ok(addresses)
+        let to_dial = alternating(addresses).take(MAX_DIALLED);
+        Ok(to_dial.map(|address| SocketAddr::new(address, port)).collect())
     }
 }
 
@@ -337,12 +335,14 @@ impl Proxy {
     pub(crate) fn new(url: &Url) -> Self {
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
-        let authorization = url.password().map(|password| {
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        let authorization = has_user.then(|| {
             let decoded =
                 |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-            let pair = Zeroizing::new(format!("{}:{}", decoded(url.username()), decoded(password)));
-            let value = format!("Basic {}", STANDARD.encode(pair.as_bytes()));
-            let mut value = HeaderValue::try_from(value).expect("base64 is visible ASCII");
+            let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
+            let pair = Zeroizing::new(format!("{user}:{password}"));
+            let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+            let mut value = HeaderValue::from_str(&value).expect("base64 is visible ASCII");
             value.set_sensitive(true);
             value
         });

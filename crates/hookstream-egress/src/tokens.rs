@@ -18,6 +18,7 @@ use hookstream_types::{AccountUid, SecretString};
 use http::HeaderValue;
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -107,7 +108,8 @@ impl Tokens {
             return Arc::clone(slot);
         }
         if kept.slots.len() >= kept.sweep_at {
-            kept.slots.retain(|_, slot| is_good(slot));
+            // What was never answered is kept for whoever waits for it.
+            kept.slots.retain(|_, slot| is_good(slot) && (slot.initialized() || Arc::strong_count(slot) > 1));
             kept.sweep_at = (2 * kept.slots.len()).max(FEW);
         }
         let slot = Slot::default();
@@ -164,7 +166,16 @@ struct Grant {
     access_token: SecretString,
     token_type: String,
     #[serde(default)]
-    expires_in: Option<u64>,
+    expires_in: Value,
+}
+
+impl Grant {
+    /// A number of seconds; some issuers write it as text. What is neither says nothing.
+    fn life(&self) -> Duration {
+        let text = || self.expires_in.as_str().and_then(|text| text.parse().ok());
+        let seconds = self.expires_in.as_u64().or_else(text);
+        seconds.map_or(UNSAID, Duration::from_secs).min(LONGEST)
+    }
 }
 
 fn granted(credentials: &ClientCredentials, answer: Result<Response, Failure>) -> Granted {
@@ -200,7 +211,7 @@ fn read(credentials: &ClientCredentials, response: &Response) -> Result<(Token, 
         .filter(|_| is_sendable)
         .ok_or_else(|| failed("its token can't be sent in a header"))?;
     header.set_sensitive(true);
-    let life = grant.expires_in.map_or(UNSAID, Duration::from_secs).min(LONGEST);
+    let life = grant.life();
     let token = Token { header, since: Instant::now(), redactor: Redactor::of_token(token) };
     Ok((token, life - MARGIN.min(life / 10)))
 }

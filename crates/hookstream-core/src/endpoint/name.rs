@@ -5,7 +5,6 @@
 const INTERNAL: &[&str] = &[
     "alt",
     "arpa",
-    "cluster.local",
     "consul",
     "corp",
     "docker",

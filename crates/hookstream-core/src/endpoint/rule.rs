@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::name::{check_length, is_at_or_below};
 
 /// A network (`10.20.0.0/16`, `192.0.2.7`), a name (`hooks.corp.internal`), or all names below one
 /// (`*.corp.internal`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum Rule {
     Network(IpNet),
     /// Lower case, without a final dot.
@@ -34,17 +34,13 @@ impl Rule {
         match self {
             Self::Network(_) => false,
             Self::Name(own) => own == name,
-            Self::Below(top) => own_below(name, top),
+            Self::Below(top) => name != top && is_at_or_below(name, top),
         }
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         matches!(self, Self::Network(network) if network.contains(&address))
     }
-}
-
-fn own_below(name: &str, top: &str) -> bool {
-    name != top && is_at_or_below(name, top)
 }
 
 impl FromStr for Rule {
@@ -69,14 +65,6 @@ impl FromStr for Rule {
             return Err(BadRule);
         }
         Ok(if below { Self::Below(name) } else { Self::Name(name) })
-    }
-}
-
-impl TryFrom<String> for Rule {
-    type Error = BadRule;
-
-    fn try_from(text: String) -> Result<Self, BadRule> {
-        text.parse()
     }
 }
 

@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::envelope::{DataForm, push_json_string};
+use super::envelope::{DataForm, push_data, push_json_string};
 use crate::event::EventAttributes;
 
 /// Of structured mode.
@@ -52,21 +49,8 @@ pub(super) fn structured(event: &EventAttributes, data: &[u8]) -> Vec<u8> {
         out.extend_from_slice(br#","datacontenttype":"#);
         push_json_string(&mut out, content_type);
     }
-    match DataForm::of(content_type, data) {
-        _ if data.is_empty() => {}
-        DataForm::Json => {
-            out.extend_from_slice(br#","data":"#);
-            out.extend_from_slice(data);
-        }
-        DataForm::Text => {
-            out.extend_from_slice(br#","data":"#);
-            push_json_string(&mut out, &String::from_utf8_lossy(data));
-        }
-        DataForm::Binary => {
-            out.extend_from_slice(br#","data_base64":""#);
-            out.extend_from_slice(STANDARD.encode(data).as_bytes());
-            out.push(b'"');
-        }
+    if !data.is_empty() {
+        push_data(&mut out, DataForm::of(content_type, data), data);
     }
     out.push(b'}');
     out

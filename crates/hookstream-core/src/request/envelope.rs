@@ -148,14 +148,21 @@ fn json(event: &EventAttributes, data: &[u8]) -> Vec<u8> {
         out.extend_from_slice(br#","datacontenttype":"#);
         push_json_string(&mut out, content_type.unwrap_or_default());
     }
+    push_data(&mut out, form, if data.is_empty() && form == DataForm::Json { b"null" } else { data });
+    out.push(b'}');
+    out
+}
+
+/// The member that holds data (CloudEvents JSON format §3.1), after others.
+pub(super) fn push_data(out: &mut Vec<u8>, form: DataForm, data: &[u8]) {
     match form {
         DataForm::Json => {
             out.extend_from_slice(br#","data":"#);
-            out.extend_from_slice(if data.is_empty() { b"null" } else { data });
+            out.extend_from_slice(data);
         }
         DataForm::Text => {
             out.extend_from_slice(br#","data":"#);
-            push_json_string(&mut out, &String::from_utf8_lossy(data));
+            push_json_string(out, &String::from_utf8_lossy(data));
         }
         DataForm::Binary => {
             out.extend_from_slice(br#","data_base64":""#);
@@ -163,8 +170,6 @@ fn json(event: &EventAttributes, data: &[u8]) -> Vec<u8> {
             out.push(b'"');
         }
     }
-    out.push(b'}');
-    out
 }
 
 pub(super) fn push_json_string(out: &mut Vec<u8>, text: &str) {

@@ -1,5 +1,7 @@
 //! What signs: a secret, keyed once for all requests.
 
+use std::sync::OnceLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::Signer as _;
@@ -20,11 +22,14 @@ const ED25519_INFO: &[u8] = b"hookstream webhook signature ed25519";
 /// A secret's keys, set up in advance, so that a signature costs no more than hashing the message. Wiped when dropped.
 #[derive(Clone)]
 pub struct SigningKey {
-    /// Of the bytes behind `whsec_`.
+    /// The bytes behind `whsec_`.
+    secret: Secret,
+    /// Of these bytes.
     standard: Hmac<Sha256>,
     /// Of the text.
     text: Hmac<Sha256>,
-    ed25519: ed25519_dalek::SigningKey,
+    /// Made when it is first asked for: few webhooks have such signatures, and it costs as much as twenty others.
+    ed25519: OnceLock<ed25519_dalek::SigningKey>,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -36,18 +41,23 @@ impl std::fmt::Debug for SigningKey {
 impl SigningKey {
     #[must_use]
     pub fn new(secret: &WebhookSecret) -> Self {
-        Self { text: keyed(secret.text.expose().as_bytes()), ..Self::of_bytes(&secret.key()) }
+        Self { text: keyed(secret.text.expose().as_bytes()), ..Self::of_bytes(secret.key()) }
     }
 
-    pub(super) fn of_bytes(key: &Secret) -> Self {
-        let standard = keyed(key.expose());
-        // Derived, so that there is one secret to make, show, seal and rotate, and a new one has a new public key.
-        let mut seed = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, key.expose())
-            .expand(ED25519_INFO, &mut *seed)
-            .expect("32 bytes are within what HKDF gives");
-        let ed25519 = ed25519_dalek::SigningKey::from_bytes(&seed);
-        Self { text: standard.clone(), standard, ed25519 }
+    pub(super) fn of_bytes(secret: Secret) -> Self {
+        let standard = keyed(secret.expose());
+        Self { text: standard.clone(), standard, secret, ed25519: OnceLock::new() }
+    }
+
+    /// Derived, so that there is one secret to make, show, seal and rotate, and a new one has a new public key.
+    fn pair(&self) -> &ed25519_dalek::SigningKey {
+        self.ed25519.get_or_init(|| {
+            let mut seed = Zeroizing::new([0; 32]);
+            Hkdf::<Sha256>::new(None, self.secret.expose())
+                .expand(ED25519_INFO, &mut *seed)
+                .expect("32 bytes are within what HKDF gives");
+            ed25519_dalek::SigningKey::from_bytes(&seed)
+        })
     }
 
     /// HMAC-SHA256 over `id.timestamp.body`.
@@ -67,13 +77,13 @@ impl SigningKey {
 
     /// Ed25519 over all of it (RFC 8032).
     pub(super) fn ed25519(&self, message: &[u8]) -> [u8; 64] {
-        self.ed25519.sign(message).to_bytes()
+        self.pair().sign(message).to_bytes()
     }
 
     /// What verifies the Ed25519 signatures: `whpk_` and base64.
     #[must_use]
     pub fn public_key(&self) -> String {
-        format!("{PUBLIC_KEY_PREFIX}{}", STANDARD.encode(self.ed25519.verifying_key().as_bytes()))
+        format!("{PUBLIC_KEY_PREFIX}{}", STANDARD.encode(self.pair().verifying_key().as_bytes()))
     }
 }
 

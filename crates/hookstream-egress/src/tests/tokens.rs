@@ -113,13 +113,15 @@ async fn a_token_that_is_refused_or_over_is_asked_for_anew() {
     world.status(&request).await;
     world.status(&request).await;
     assert_eq!(world.counts(), (2, 2));
-    // Nothing is said of its life.
-    let world = World::new();
-    world.issue("more", "null");
-    let request = world.request();
-    world.status(&request).await;
-    world.status(&request).await;
-    assert_eq!(world.counts(), (1, 2));
+    // Nothing is said of its life, or not in a number.
+    for (field, value) in [("more", "null"), ("expires_in", "\"3600\""), ("expires_in", "3599.5")] {
+        let world = World::new();
+        world.issue(field, value);
+        let request = world.request();
+        world.status(&request).await;
+        world.status(&request).await;
+        assert_eq!(world.counts(), (1, 2), "{field}: {value}");
+    }
 }
 
 #[tokio::test]
