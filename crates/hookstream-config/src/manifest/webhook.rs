@@ -26,6 +26,8 @@ const MAX_RATE: f64 = 100_000.0;
 const MAX_CONCURRENCY: u64 = 1_000;
 const MAX_SECRETS: usize = 5;
 const MAX_SIGNATURES: usize = 5;
+const SIGNATURES: &str = "must be `standard`, `standard_ed25519`, `stripe`, `github`, `shopify`, `{hmac_sha256_hex: HEADER}`, \
+     `{http_message: hmac_sha256}`, `{http_message: ed25519}`, a list of these, or `none`";
 /// Keys that an endpoint may have, among them the next.
 const MAX_PINS: usize = 10;
 /// Headers of a webhook's own.
@@ -206,7 +208,8 @@ fn read_signature(node: &Node<'_>) -> Option<Profile> {
             ("github", &Profile::Github),
             ("shopify", &Profile::Shopify),
         ];
-        return node.choice(&choices).cloned();
+        let known = choices.iter().find(|(name, _)| node.is_text_of(name));
+        return known.map_or_else(|| node.problem(SIGNATURES), |(_, profile)| Some((*profile).clone()));
     }
     node.only(&["hmac_sha256_hex", "http_message"])?;
     match (node.get("hmac_sha256_hex"), node.get("http_message")) {
@@ -218,10 +221,7 @@ fn read_signature(node: &Node<'_>) -> Option<Profile> {
             let choices = [("hmac_sha256", Algorithm::HmacSha256), ("ed25519", Algorithm::Ed25519)];
             Some(Profile::HttpMessage { algorithm: node.choice(&choices)? })
         }
-        _ => node.problem(
-            "must be `standard`, `standard_ed25519`, `stripe`, `github`, `shopify`, `{hmac_sha256_hex: HEADER}`, \
-             `{http_message: hmac_sha256}`, a list of these, or `none`",
-        ),
+        _ => node.problem(SIGNATURES),
     }
 }
 
