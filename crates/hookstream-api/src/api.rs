@@ -16,6 +16,7 @@ use hookstream_wire::config::WriteId;
 use uuid::Uuid;
 
 use crate::access::{Authenticator, Cursors, Denied, Principal};
+use crate::history::Executions;
 use crate::metrics::ApiMetrics;
 use crate::problem::{FieldError, Kind, Problem};
 
@@ -32,6 +33,7 @@ pub struct Api {
     pub writer: ConfigWriter,
     pub egress: Arc<Client>,
     pub authenticator: Arc<Authenticator>,
+    pub executions: Arc<Executions>,
     pub cursors: Cursors,
     pub clock: Clock,
     pub user_agent: String,

@@ -1,6 +1,6 @@
-//! `/api/v1/executions`, `/api/v1/audit`: what became of deliveries, and who changed what.
+//! `/api/v1/events`, `/api/v1/executions`, `/api/v1/audit`: what came in, what became of it, and who changed what.
 //!
-//! [`index`] keeps an index of the topics `attempts` and `audit`, from which lists are answered; what was sent and
+//! [`index`] keeps an index of the topics `events`, `attempts` and `audit`, from which lists are answered; what was sent and
 //! received stands in Kafka, and is read there when one execution is asked for. Lists are the newest first, in pages;
 //! a page may come back short and yet have a next one, since it looks at a bounded part of the index.
 //!
@@ -11,6 +11,7 @@
 
 mod audit;
 mod detail;
+pub mod events;
 mod executions;
 pub mod index;
 mod metrics;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRef;
-use hookstream_history::{History, HistoryError};
+use hookstream_history::{History, HistoryError, Key};
 use hookstream_log::fetch::Fetcher;
 use hookstream_types::{AccountUid, AppId, Chain, WebhookId};
 use tokio::sync::Semaphore;
@@ -60,6 +61,8 @@ pub struct Executions {
     fetcher: Fetcher,
     /// The topic of the attempts.
     attempts: Arc<str>,
+    /// The topic of the events.
+    events: Arc<str>,
     cursors: Cursors,
     owner: Arc<dyn Owner>,
     readers: Semaphore,
@@ -98,7 +101,9 @@ pub(crate) fn routes() -> OpenApiRouter<Routes> {
     let executions = OpenApiRouter::new()
         .routes(routes!(executions::list))
         .routes(routes!(executions::list_of_webhook))
-        .routes(routes!(detail::show));
+        .routes(routes!(detail::show))
+        .routes(routes!(events::list))
+        .routes(routes!(events::show));
     let audit = OpenApiRouter::new().routes(routes!(audit::list));
     // With a token that is bound to no account it is `admin`.
     let audit = scoped(audit, Scope::WebhooksRead, Scope::WebhooksRead);
@@ -106,16 +111,17 @@ pub(crate) fn routes() -> OpenApiRouter<Routes> {
 }
 
 impl Executions {
-    /// `attempts` is the topic that the records are read from.
+    /// `attempts` and `events` are the topics that records are read from.
     #[must_use]
     pub fn new(
         index: Index,
         fetcher: Fetcher,
         attempts: Arc<str>,
+        events: Arc<str>,
         cursors: Cursors,
         owner: Arc<dyn Owner>,
     ) -> Self {
-        Self { index, fetcher, attempts, cursors, owner, readers: Semaphore::new(READERS) }
+        Self { index, fetcher, attempts, events, cursors, owner, readers: Semaphore::new(READERS) }
     }
 
     fn history(&self) -> Result<&History, Problem> {
@@ -132,6 +138,14 @@ impl Executions {
     fn cursor(&self, list: &List<'_>, text: &str) -> Result<String, BadCursor> {
         let position = self.cursors.read(list, text)?;
         String::from_utf8(position).map_err(|_| BadCursor)
+    }
+
+    /// Where a page of a list begins that is ordered by keys.
+    fn key(&self, list: &List<'_>, cursor: Option<String>) -> Result<Option<Key>, Problem> {
+        let fault = |detail: String| Problem::invalid_field("cursor", detail);
+        let Some(cursor) = cursor else { return Ok(None) };
+        let position = self.cursor(list, &cursor).map_err(|error| fault(error.to_string()))?;
+        position.parse().map(Some).map_err(|error: HistoryError| fault(error.to_string()))
     }
 }
 

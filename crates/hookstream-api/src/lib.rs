@@ -127,8 +127,9 @@ fn index_spec(settings: &Settings, base: &Base) -> Result<IndexSpec, ServiceErro
         rows: Some(settings.history.max_attempts),
         bytes: None,
     };
-    let (attempts, audit) = (Arc::clone(&base.topics.attempts), Arc::clone(&base.topics.audit));
-    Ok(IndexSpec { backend, kafka: base.kafka.clone(), attempts, audit, retention })
+    let topics = [&base.topics.attempts, &base.topics.audit, &base.topics.events];
+    let [attempts, audit, events] = topics.map(Arc::clone);
+    Ok(IndexSpec { backend, kafka: base.kafka.clone(), attempts, audit, events, retention })
 }
 
 fn router(
@@ -166,11 +167,20 @@ fn router(
         clock: Arc::clone(&now),
     });
     let cursor_keys: Vec<Secret> = keyring.derive(CURSOR_KEYS).into_iter().map(|(_, key)| key).collect();
+    let executions = Arc::new(Executions::new(
+        index,
+        Fetcher::new(kafka)?,
+        Arc::clone(&topics.attempts),
+        Arc::clone(&topics.events),
+        Cursors::new(&cursor_keys),
+        Arc::new(configured.clone()),
+    ));
     let api = Arc::new(Api {
         follower: Arc::clone(follower),
         writer,
         egress,
         authenticator,
+        executions,
         cursors: Cursors::new(&cursor_keys),
         clock,
         user_agent: settings.sender.user_agent().to_owned(),
@@ -188,14 +198,7 @@ fn router(
     let events = Events::new(sink, configured, Arc::new(move || clock.wall()), EventLimits::default());
     let events = Arc::new(events).router().layer(middleware::from_fn(event_client));
 
-    let executions = Executions::new(
-        index,
-        Fetcher::new(kafka)?,
-        Arc::clone(&topics.attempts),
-        Cursors::new(&cursor_keys),
-        Arc::new(Configured(Arc::clone(follower))),
-    );
-    let history = history::router(Arc::new(executions), Arc::clone(&api.authenticator));
+    let history = history::router(Arc::clone(&api.executions), Arc::clone(&api.authenticator));
     let authenticator = Arc::clone(&api.authenticator);
     let per_second = NonZeroU32::new(api_settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
     let guard = Arc::new(Guard {

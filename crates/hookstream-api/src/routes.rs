@@ -259,7 +259,7 @@ async fn rotate_secret(
     Ok(shown.answer(resources::webhooks::DONE))
 }
 
-/// Show what a template makes of an event: of these data, or of the sample of its type
+/// Show what a template makes of an event: of one that was accepted, of these data, or of the sample of a type
 #[utoipa::path(post, path = "/api/v1/render", tag = "webhooks", operation_id = "renderTemplate",
     request_body = documents::TemplateTrial,
     responses((status = 200, description = "What it makes", body = documents::RenderedPayload), Unfit))]
@@ -270,7 +270,7 @@ async fn render(
 ) -> Result<axum::Json<documents::RenderedPayload>, Problem> {
     let trial = serde_json::from_value(Value::Object(body));
     let trial = trial.map_err(|error| Problem::invalid_field("", error.to_string()))?;
-    resources::webhooks::render(&api, &principal, trial).map(axum::Json)
+    resources::webhooks::render(&api, &principal, trial).await.map(axum::Json)
 }
 
 fn actions() -> OpenApiRouter<Shared> {

@@ -21,7 +21,15 @@ pub struct Rendered {
     pub problems: Vec<String>,
 }
 
-/// What a template makes of an event of this type: with these data, else with the type's sample, else without.
+/// An event of this type, as one might be: with these data, else with the type's sample, else without.
+#[must_use]
+pub fn sample(state: &State, event_type: &str, data: Option<&serde_json::Value>) -> (EventAttributes, Bytes) {
+    let data = data.or_else(|| state.event_type(event_type)?.sample.as_ref());
+    let data = data.map(|data| Bytes::from(data.to_string())).unwrap_or_default();
+    (sample_event(event_type), data)
+}
+
+/// What a template makes of an event.
 ///
 /// # Errors
 /// If it makes nothing.
@@ -30,19 +38,15 @@ pub fn render(
     template: &str,
     content_type: &str,
     account: &str,
-    event_type: &str,
-    data: Option<&serde_json::Value>,
+    event: &EventAttributes,
+    data: &Bytes,
 ) -> Result<Rendered, String> {
     let language = Language::of(content_type);
     let template = Template::compile(template, language).map_err(|error| error.to_string())?;
-    let known = state.event_type(event_type);
-    let shape = known.and_then(shape);
+    let shape = state.event_type(&event.event_type).and_then(shape);
     let mut problems: Vec<String> =
         template.unknown(shape.as_slice()).iter().map(ToString::to_string).collect();
-    let data = data.or_else(|| known?.sample.as_ref());
-    let data = data.map(|data| Bytes::from(data.to_string())).unwrap_or_default();
-    let input = Input { event: &sample_event(event_type), account, data: &data };
-    let payload = template.render(input).map_err(|error| error.to_string())?;
+    let payload = template.render(Input { event, account, data }).map_err(|error| error.to_string())?;
     if !payload.is_empty() {
         problems.extend(well_formed(language, &payload).err());
     }
@@ -182,7 +186,8 @@ mod tests {
     fn one_event_is_rendered() {
         let state = state(&[("a.b", serde_json::json!({ "n": 1 }))]);
         let of = |template: &str, data: Option<serde_json::Value>| {
-            render(&state, template, "application/json", "acme", "a.b", data.as_ref())
+            let (event, data) = sample(&state, "a.b", data.as_ref());
+            render(&state, template, "application/json", "acme", &event, &data)
         };
         let rendered = of(r#"{"n":[n],"a":"[Account]"}"#, None).unwrap();
         assert_eq!((rendered.payload.as_str(), rendered.problems), (r#"{"n":1,"a":"acme"}"#, Vec::new()));

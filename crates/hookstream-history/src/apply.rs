@@ -8,6 +8,7 @@ use crate::audit;
 use crate::db::{Feed, History, Kind};
 use crate::entries;
 use crate::error::HistoryError;
+use crate::events;
 use crate::fold::{self, Execution, Turn, failure_code, type_code};
 use crate::query;
 use crate::sql::{Columns, Sql, Value};
@@ -18,6 +19,8 @@ pub struct Record {
     pub offset: Offset,
     /// When it was appended.
     pub at: UnixMillis,
+    /// Of events, which have their attributes there.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// A tombstone's is empty.
     pub value: Vec<u8>,
 }
@@ -64,6 +67,7 @@ impl History {
         match feed {
             Feed::Attempts => self.apply_attempts(batch).await,
             Feed::Audit => self.apply_audit(batch).await,
+            Feed::Events => self.apply_events(batch).await,
         }
     }
 
@@ -111,6 +115,18 @@ impl History {
         self.advance(&mut tx, Feed::Audit, batch, None, count).await?;
         tx.commit().await.map_err(HistoryError::sql("commit audit records"))?;
         Ok(Applied::Done { rows: count, bad, void: 0 })
+    }
+
+    async fn apply_events(&self, batch: &Batch) -> Result<Applied, HistoryError> {
+        let (rows, bad) = events::parse(batch.partition, &batch.records);
+        let mut tx = self.begin().await?;
+        if self.claim(&mut tx, Feed::Events, batch).await?.is_none() {
+            return self.elsewhere(tx, Feed::Events, batch).await;
+        }
+        let rows = events::write(self.kind, &mut tx, &rows).await?;
+        self.advance(&mut tx, Feed::Events, batch, None, rows).await?;
+        tx.commit().await.map_err(HistoryError::sql("commit events"))?;
+        Ok(Applied::Done { rows, bad, void: 0 })
     }
 
     /// Holds the partition if it is where the batch begins.
@@ -202,7 +218,7 @@ async fn load(
     Ok(known)
 }
 
-/// Writes rows with as few statements as their sizes allow.
+/// Writes rows with as few statements as their sizes allow; returns how many rows are written.
 pub(crate) async fn insert<T>(
     kind: Kind,
     tx: &mut Transaction<'static, Any>,
@@ -211,8 +227,8 @@ pub(crate) async fn insert<T>(
     rows: &[T],
     values: impl Fn(&T) -> Vec<Value>,
     end: &str,
-) -> Result<(), HistoryError> {
-    let mut rest = rows;
+) -> Result<u64, HistoryError> {
+    let (mut rest, mut written) = (rows, 0);
     for size in CHUNKS {
         while rest.len() >= *size {
             let (chunk, after) = rest.split_at(*size);
@@ -223,10 +239,11 @@ pub(crate) async fn insert<T>(
                 sql.push(if index > 0 { ", (" } else { "(" }).bind_all(values(row)).push(")");
             }
             sql.push(end);
-            sql.query(kind).execute(&mut **tx).await.map_err(HistoryError::sql(what))?;
+            let done = sql.query(kind).execute(&mut **tx).await.map_err(HistoryError::sql(what))?;
+            written += done.rows_affected();
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 fn millis(at: UnixMillis) -> i64 {
@@ -268,7 +285,7 @@ async fn write_executions(
             i64::from(execution.last.1).into(),
         ]
     };
-    insert(kind, tx, "write executions", INTO, executions, values, END).await
+    insert(kind, tx, "write executions", INTO, executions, values, END).await.map(drop)
 }
 
 async fn write_turns(
@@ -303,5 +320,5 @@ async fn write_turns(
             turn.previous.map(|(_, index)| i64::from(index)).into(),
         ]
     };
-    insert(kind, tx, "write attempts", INTO, turns, values, "").await
+    insert(kind, tx, "write attempts", INTO, turns, values, "").await.map(drop)
 }

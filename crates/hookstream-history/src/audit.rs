@@ -84,7 +84,7 @@ pub(crate) async fn write(
             row.record.as_str().into(),
         ]
     };
-    apply::insert(kind, tx, "write audit records", INTO, rows, values, "").await
+    apply::insert(kind, tx, "write audit records", INTO, rows, values, "").await.map(drop)
 }
 
 impl History {

@@ -28,13 +28,19 @@ pub enum Backend {
 pub enum Feed {
     Attempts,
     Audit,
+    Events,
 }
 
 impl Feed {
-    pub(crate) fn label(self) -> &'static str {
+    pub const ALL: &[Self] = &[Self::Attempts, Self::Audit, Self::Events];
+
+    /// As metrics name it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::Attempts => "attempts",
             Self::Audit => "audit",
+            Self::Events => "events",
         }
     }
 }
@@ -255,6 +261,7 @@ impl History {
             let tables: &[&'static str] = match feed {
                 Feed::Attempts => &["DELETE FROM executions", "DELETE FROM attempts"],
                 Feed::Audit => &["DELETE FROM audit"],
+                Feed::Events => &["DELETE FROM events"],
             };
             for delete in tables {
                 tx.execute(*delete).await.map_err(&failed)?;

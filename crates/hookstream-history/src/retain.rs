@@ -1,5 +1,6 @@
 //! What is too old or too much is deleted, a step at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookstream_types::{Partition, UnixMillis};
@@ -7,13 +8,15 @@ use sqlx::{Any, Transaction};
 
 use crate::db::{Feed, History, Kind};
 use crate::error::HistoryError;
+use crate::query;
+use crate::scan::values;
 use crate::sql::{Columns, Sql};
 
-/// What is kept of the attempts. What is none is not bounded.
+/// What is kept of the attempts, and of the events. What is none is not bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     pub age: Option<Duration>,
-    /// Rows of attempts.
+    /// Rows of attempts, and rows of events.
     pub rows: Option<u64>,
     /// Of the SQLite file, without what is free in it. In PostgreSQL, which does not say: 800 for each row.
     pub bytes: Option<u64>,
@@ -28,7 +31,7 @@ impl Default for Retention {
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {
-    /// Rows of attempts deleted.
+    /// Rows deleted.
     pub removed: u64,
     /// There is more to delete: call again.
     pub more: bool,
@@ -36,31 +39,44 @@ pub struct Retained {
 
 /// Rows of a step: some ten milliseconds, which a feeder may have to wait.
 const STEP: u64 = 1_000;
+const KEY: &str = "at, part, position, idx";
 /// An attempt with its share of its execution and of the indexes.
 const BYTES_OF_ROW: u64 = 800;
 
 impl History {
-    /// Deletes at most a thousand rows that are too old or too many: of the partition whose first is the oldest.
+    /// Deletes at most a thousand attempts, and as many events, that are too old or too many: attempts of the partition
+    /// whose first is the oldest.
     ///
     /// An execution goes with its last attempt.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn retain(&self, retention: &Retention, now: UnixMillis) -> Result<Retained, HistoryError> {
-        const NOTHING: Retained = Retained { removed: 0, more: false };
-        let positions = self.positions(Feed::Attempts).await?;
-        let rows: u64 = positions.values().map(|position| position.rows).sum();
+        let cutoff = retention.age.map_or(UnixMillis(i64::MIN), |age| {
+            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            UnixMillis(now.0.saturating_sub(age))
+        });
+        let events = self.retain_events(retention, cutoff).await?;
+        let removed = events + self.retain_attempts(retention, cutoff).await?;
+        Ok(Retained { removed, more: removed > 0 })
+    }
+
+    /// How many rows there are too many.
+    async fn excess(&self, retention: &Retention, rows: u64) -> Result<u64, HistoryError> {
         let bytes = match (retention.bytes, self.kind) {
             (None, _) => 0,
             (Some(_), Kind::Postgres) => rows * BYTES_OF_ROW,
             (Some(_), Kind::Sqlite) => self.file_bytes().await?,
         };
         let excess = rows.saturating_sub(retention.rows.unwrap_or(u64::MAX));
-        let excess = if retention.bytes.is_some_and(|most| bytes > most) { excess.max(STEP) } else { excess };
-        let cutoff = retention.age.map_or(UnixMillis(i64::MIN), |age| {
-            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            UnixMillis(now.0.saturating_sub(age))
-        });
+        let is_large = retention.bytes.is_some_and(|most| bytes > most);
+        Ok(if is_large { excess.max(STEP) } else { excess })
+    }
+
+    async fn retain_attempts(&self, retention: &Retention, cutoff: UnixMillis) -> Result<u64, HistoryError> {
+        let positions = self.positions(Feed::Attempts).await?;
+        let rows: u64 = positions.values().map(|position| position.rows).sum();
+        let excess = self.excess(retention, rows).await?;
         let mut oldest: Option<(UnixMillis, Partition)> = None;
         for partition in positions.iter().filter(|(_, position)| position.rows > 0).map(|(p, _)| *p) {
             let mut sql = Sql::new("SELECT at FROM attempts WHERE part = ");
@@ -71,14 +87,62 @@ impl History {
             let first = (UnixMillis(Columns::of(&row).int("at")?), partition);
             oldest = Some(oldest.map_or(first, |oldest| oldest.min(first)));
         }
-        let Some((at, partition)) = oldest else { return Ok(NOTHING) };
+        let Some((at, partition)) = oldest else { return Ok(0) };
         if excess == 0 && at >= cutoff {
-            return Ok(NOTHING);
+            return Ok(0);
         }
         let mut tx = self.begin().await?;
         let removed = self.remove(&mut tx, partition, excess.min(STEP), cutoff).await?;
         tx.commit().await.map_err(HistoryError::sql("commit a deletion"))?;
-        Ok(Retained { removed, more: removed > 0 })
+        Ok(removed)
+    }
+
+    async fn retain_events(&self, retention: &Retention, cutoff: UnixMillis) -> Result<u64, HistoryError> {
+        let failed = HistoryError::sql("delete old events");
+        let rows = self.positions(Feed::Events).await?.values().map(|position| position.rows).sum();
+        if rows == 0 {
+            return Ok(0);
+        }
+        let excess = self.excess(retention, rows).await?.min(STEP);
+        let sql =
+            Sql::new(&format!("SELECT at, part, position, idx FROM events ORDER BY {KEY} LIMIT {STEP}"));
+        let found = sql.query(self.kind).fetch_all(&self.readers).await.map_err(&failed)?;
+        let mut last = None;
+        for (row, n) in found.iter().zip(0..) {
+            let key = query::key(&mut Columns::of(row))?;
+            if n >= excess && key.at >= cutoff {
+                break;
+            }
+            last = Some(key);
+        }
+        let Some(last) = last else { return Ok(0) };
+        let mut tx = self.begin().await?;
+        let mut sql = Sql::new(&format!("DELETE FROM events WHERE ({KEY}) <= ("));
+        sql.bind_all(values(last)).push(") RETURNING part");
+        let gone = sql.query(self.kind).fetch_all(&mut *tx).await.map_err(&failed)?;
+        let mut by_partition: BTreeMap<i64, u64> = BTreeMap::new();
+        for row in &gone {
+            *by_partition.entry(Columns::of(row).int("part")?).or_default() += 1;
+        }
+        for (partition, removed) in by_partition {
+            self.uncount(&mut tx, Feed::Events, partition, removed).await?;
+        }
+        tx.commit().await.map_err(HistoryError::sql("commit a deletion"))?;
+        Ok(gone.len() as u64)
+    }
+
+    async fn uncount(
+        &self,
+        tx: &mut Transaction<'static, Any>,
+        feed: Feed,
+        partition: i64,
+        removed: u64,
+    ) -> Result<(), HistoryError> {
+        let mut sql = Sql::new("UPDATE positions SET rows = rows - ");
+        sql.bind(i64::try_from(removed).unwrap_or(i64::MAX)).push(" WHERE feed = ");
+        sql.bind(feed.label()).push(" AND part = ").bind(partition);
+        sql.query(self.kind).execute(&mut **tx).await.map_err(HistoryError::sql("count rows"))?;
+        Ok(())
     }
 
     async fn file_bytes(&self) -> Result<u64, HistoryError> {
@@ -139,10 +203,7 @@ impl History {
         let mut sql = Sql::new("DELETE FROM attempts WHERE part = ");
         sql.bind(part).push(" AND (position, idx) <= (").bind(position).push(", ").bind(index).push(")");
         sql.query(self.kind).execute(&mut **tx).await.map_err(&failed)?;
-        let mut sql = Sql::new("UPDATE positions SET rows = rows - ");
-        sql.bind(i64::try_from(removed).unwrap_or(i64::MAX)).push(" WHERE feed = ");
-        sql.bind(Feed::Attempts.label()).push(" AND part = ").bind(part);
-        sql.query(self.kind).execute(&mut **tx).await.map_err(&failed)?;
+        self.uncount(tx, Feed::Attempts, part, removed).await?;
         Ok(removed)
     }
 }

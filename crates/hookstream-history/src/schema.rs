@@ -4,10 +4,11 @@
 //! goes on with that key, and ends with what else is asked for, so that rows that do not match are passed over without
 //! being read. Most executions are delivered: the indexes of the others are partial, so that the few that failed are
 //! not looked for among the many that did not. `attempts` needs no index beside its own order: each row names the
-//! execution's row before.
+//! execution's row before. `events` are ordered and looked for alike; a text that is looked for has a number of its own, its
+//! code, which several texts may share.
 
 /// Changes with the tables: an index of another version is built anew.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// What the databases call differently.
 pub(crate) struct Dialect {
@@ -51,9 +52,22 @@ pub(crate) fn create(dialect: &Dialect) -> Vec<String> {
         "CREATE INDEX audit_actor ON audit (actor, position)".to_owned(),
         "CREATE INDEX audit_resource ON audit (kind, resource, position)".to_owned(),
     ];
+    all.extend([
+        format!(
+            "CREATE TABLE events (at BIGINT NOT NULL, part INTEGER NOT NULL, position BIGINT NOT NULL, idx INTEGER NOT NULL, \
+             event {bytes} NOT NULL, account {bytes} NOT NULL, event_type TEXT NOT NULL, kind BIGINT NOT NULL, \
+             source TEXT NOT NULL, id TEXT NOT NULL, id_code BIGINT NOT NULL, subject TEXT, subject_code BIGINT, PRIMARY KEY ({KEY})) {table_end}"
+        ),
+        "CREATE UNIQUE INDEX events_event ON events (event)".to_owned(),
+        format!("CREATE INDEX events_account ON events (account, {KEY})"),
+        format!("CREATE INDEX events_type ON events (account, kind, {KEY})"),
+        format!("CREATE INDEX events_id ON events (id_code, {KEY})"),
+        format!("CREATE INDEX events_subject ON events (account, subject_code, {KEY}) WHERE subject_code IS NOT NULL"),
+    ]);
     all.push(format!("CREATE TABLE version (number BIGINT NOT NULL PRIMARY KEY) {table_end}"));
     all.push(format!("INSERT INTO version VALUES ({VERSION})"));
     all
 }
 
-pub(crate) const TABLES: &[&str] = &["positions", "topics", "executions", "attempts", "audit", "version"];
+pub(crate) const TABLES: &[&str] =
+    &["positions", "topics", "executions", "attempts", "audit", "events", "version"];

@@ -1,3 +1,4 @@
+mod events;
 mod files;
 mod model;
 mod sharing;
@@ -61,7 +62,7 @@ pub(super) fn about(event: u64, webhook: u64) -> (DeliveryId, About) {
 }
 
 pub(super) fn record(offset: i64, at: i64, value: Vec<u8>) -> Record {
-    Record { offset: Offset(offset), at: UnixMillis(at), value }
+    Record { offset: Offset(offset), at: UnixMillis(at), headers: Vec::new(), value }
 }
 
 pub(super) fn owner_record(owner: u64) -> Vec<u8> {

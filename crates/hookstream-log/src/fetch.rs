@@ -14,7 +14,7 @@ use crate::client::{KafkaSettings, Reports, report_through};
 use crate::error::KafkaError;
 use crate::kafka::Scratch;
 use crate::native::{Polled, Reader};
-use crate::scan::OwnRecord;
+use crate::scan::{OwnRecord, Wanted};
 
 struct Context {
     reports: Reports,
@@ -134,7 +134,8 @@ fn read(
             Polled::Record(record) => {
                 let at = record.offset().0;
                 if offset.0 <= at && at < end && !complete {
-                    scratch.hand_over(&record, &mut |record| records.push(OwnRecord::of(record)));
+                    scratch
+                        .hand_over(&record, &mut |record| records.push(OwnRecord::of(record, Wanted::Both)));
                 }
                 complete |= at >= end - 1 || at < offset.0;
             }

@@ -34,8 +34,18 @@ pub struct OwnRecord {
     pub offset: Offset,
     /// When it was appended or created, as the topic is configured.
     pub timestamp: UnixMillis,
+    /// Those of a record that was asked for with them.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// A tombstone's is empty.
     pub value: Vec<u8>,
+}
+
+/// What is copied of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Values,
+    Headers,
+    Both,
 }
 
 impl std::fmt::Debug for OwnRecord {
@@ -49,9 +59,11 @@ impl std::fmt::Debug for OwnRecord {
 }
 
 impl OwnRecord {
-    pub(crate) fn of(record: RecordRef<'_>) -> Self {
-        let value = record.value.unwrap_or_default().to_vec();
-        Self { offset: record.offset, timestamp: record.timestamp, value }
+    pub(crate) fn of(record: RecordRef<'_>, wanted: Wanted) -> Self {
+        let value = record.value.filter(|_| wanted != Wanted::Headers).unwrap_or_default().to_vec();
+        let headers = if wanted == Wanted::Values { &[] } else { record.headers };
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+        Self { offset: record.offset, timestamp: record.timestamp, headers, value }
     }
 }
 
@@ -67,11 +79,12 @@ pub enum Scanned {
 }
 
 /// Where a scan starts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ScanSpec {
     pub topic: String,
     /// Positions; of other partitions, their beginning.
     pub from: BTreeMap<Partition, Offset>,
+    pub wanted: Wanted,
     /// Batches that wait at most.
     pub waiting: usize,
     /// Records of a batch at most.
@@ -80,8 +93,8 @@ pub struct ScanSpec {
 
 impl ScanSpec {
     #[must_use]
-    pub fn new(topic: impl Into<String>, from: BTreeMap<Partition, Offset>) -> Self {
-        Self { topic: topic.into(), from, waiting: 8, records: 2_000 }
+    pub fn new(topic: impl Into<String>, from: BTreeMap<Partition, Offset>, wanted: Wanted) -> Self {
+        Self { topic: topic.into(), from, wanted, waiting: 8, records: 2_000 }
     }
 }
 
@@ -255,14 +268,14 @@ impl Scanner {
         let (mut records, mut bytes, mut gone, mut ended) = (Vec::new(), 0, false, None);
         // In small portions, so that large records don't make a huge batch.
         const PORTION: usize = 64;
-        let most = self.spec.records.max(1);
+        let (most, wanted) = (self.spec.records.max(1), self.spec.wanted);
         loop {
             let portion = PORTION.min(most - records.len());
             let n = one.reader.queue().drain(portion, Duration::ZERO, &mut |polled| match polled {
                 Polled::Record(record) => scratch.hand_over(&record, &mut |record| {
                     ended = None;
                     bytes += record.value.map_or(0, <[u8]>::len);
-                    records.push(OwnRecord::of(record));
+                    records.push(OwnRecord::of(record, wanted));
                 }),
                 Polled::End(offset) => ended = Some(offset),
                 Polled::Failed(code, text) => {

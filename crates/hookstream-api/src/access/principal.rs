@@ -70,6 +70,18 @@ impl Principal {
         }
     }
 
+    /// The account that a list is of; none: of all of them, for who is bound to none and names none.
+    ///
+    /// # Errors
+    /// [`Denied::NotFound`] if it is not the principal's.
+    pub fn account_if_any(&self, named: Option<AccountUid>) -> Result<Option<AccountUid>, Denied> {
+        match self.account(named) {
+            Ok(account) => Ok(Some(account)),
+            Err(Denied::AccountNeeded) => Ok(None),
+            Err(denied) => Err(denied),
+        }
+    }
+
     /// Checks that a thing of `account`, and of `app` if it belongs to one, is the principal's to see.
     ///
     /// What belongs to the account as a whole is not an app's.

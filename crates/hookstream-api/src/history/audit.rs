@@ -114,11 +114,7 @@ pub(super) async fn list(
     let cursor = params.text("cursor", MAX_CURSOR_BYTES);
     let name = list_name("audit", &principal, params.filters());
     params.finish()?;
-    let account = match principal.account(named) {
-        Ok(account) => Some(account),
-        Err(Denied::AccountNeeded) => None,
-        Err(refused) => return Err(refused.into()),
-    };
+    let account = principal.account_if_any(named)?;
     let list = List { name: &name, account };
     let before = cursor.map(|cursor| {
         let position = executions.cursor(&list, &cursor)?;

@@ -14,7 +14,7 @@ use super::{Executions, failed, list_name};
 use crate::access::cursor::List;
 use crate::access::{Bound, Denied, Principal, Scope};
 use crate::description::Missing;
-use crate::problem::{FieldError, Problem};
+use crate::problem::Problem;
 
 /// Pages of an account that are looked at for one of an app.
 const APP_ROUNDS: usize = 5;
@@ -152,20 +152,9 @@ impl Executions {
         let webhook_filter = webhook.map(|webhook| format!("&webhook={webhook}")).unwrap_or_default();
         let list = list_name("executions", principal, &format!("{}{webhook_filter}", params.filters()));
         params.finish()?;
-        let account = match principal.account(named) {
-            Ok(account) => Some(account),
-            Err(Denied::AccountNeeded) => None,
-            Err(refused) => return Err(refused.into()),
-        };
+        let account = principal.account_if_any(named)?;
         let scope = principal.bound.account();
-        let before = cursor.map(|cursor| {
-            let position = self.cursor(&List { name: &list, account }, &cursor);
-            position
-                .map_err(|error| error.to_string())
-                .and_then(|key| key.parse::<Key>().map_err(|error| error.to_string()))
-        });
-        let before =
-            before.transpose().map_err(|detail| Problem::invalid(vec![FieldError::new("cursor", detail)]))?;
+        let before = self.key(&List { name: &list, account }, cursor)?;
         let filter = Filter { account, webhook, event, event_type, outcome, status, failure, since, until };
         Ok(Asked { filter, scope, list, before, limit })
     }

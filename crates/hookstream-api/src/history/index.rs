@@ -1,4 +1,4 @@
-//! Keeps the history index current: from the topics `attempts` and `audit` into its database.
+//! Keeps the history index current: from the topics `attempts`, `audit` and `events` into its database.
 //!
 //! Each feed has a task of its own. Where a topic is read from is told by the index, in whose database a batch and the
 //! position that it reaches are one transaction; so a crash repeats what was not committed and nothing else. What the
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::feed::Feeder;
-use super::metrics::{HistoryMetrics, label};
+use super::metrics::HistoryMetrics;
 
 /// What an index is made of.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct IndexSpec {
     pub attempts: Arc<str>,
     /// The topic of the audit log.
     pub audit: Arc<str>,
+    /// The topic of the events.
+    pub events: Arc<str>,
     pub retention: Retention,
 }
 
@@ -66,7 +68,7 @@ impl Index {
 
 impl Indexer {
     /// Opens the index and feeds it, each as soon as its database and Kafka are there. Makes the health components
-    /// `history` and `audit`: a feed is ready while its database takes what there is.
+    /// `history`, `audit` and `events`: a feed is ready while its database takes what there is.
     ///
     /// # Errors
     /// If Kafka's settings are not taken.
@@ -79,14 +81,15 @@ impl Indexer {
         metrics.touch();
         let admin = Arc::new(Admin::new(&spec.kafka)?);
         let (stop, tasks, index) = (CancellationToken::new(), TaskTracker::new(), Index::default());
-        let components = [health.dispensable("history"), health.dispensable("audit")];
+        let components = ["history", "audit", "events"].map(|name| health.dispensable(name));
         let (inner, opened, stopped) = (tasks.clone(), index.clone(), stop.clone());
         tasks.spawn(async move {
             let opening = open(&spec.backend, &components);
             let Some(history) = stopped.run_until_cancelled(opening).await else { return };
             // It is set here only.
             let history = opened.0.get_or_init(|| history).clone();
-            let feeds = [(Feed::Attempts, &spec.attempts), (Feed::Audit, &spec.audit)];
+            let feeds =
+                [(Feed::Attempts, &spec.attempts), (Feed::Audit, &spec.audit), (Feed::Events, &spec.events)];
             for ((feed, topic), health) in feeds.into_iter().zip(components) {
                 let feeder = Feeder {
                     feed,
@@ -167,7 +170,7 @@ async fn retain(
                 }
             }
             Err(error) => {
-                metrics.failures_total.with_label_values(&[label(Feed::Attempts)]).inc();
+                metrics.failures_total.with_label_values(&[Feed::Attempts.label()]).inc();
                 tracing::warn!(error = %Chain(&error), "old rows of the history index were not deleted");
             }
         }

@@ -24,17 +24,11 @@ hookstream_runtime::metrics! { "hookstream_history"
     }
 }
 
-pub(super) fn label(feed: Feed) -> &'static str {
-    match feed {
-        Feed::Attempts => "attempts",
-        Feed::Audit => "audit",
-    }
-}
-
 impl HistoryMetrics {
     /// Makes every series, so that each begins at 0.
     pub(super) fn touch(&self) {
-        let feeds: &[&[&str]] = &[&[label(Feed::Attempts), label(Feed::Audit)]];
+        let feeds: Vec<&str> = Feed::ALL.iter().map(|feed| feed.label()).collect();
+        let feeds: &[&[&str]] = &[&feeds[..]];
         for counter in [&self.rows_total, &self.bad_records_total, &self.failures_total, &self.rebuilds_total]
         {
             hookstream_runtime::touch(counter, feeds);

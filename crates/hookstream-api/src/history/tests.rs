@@ -45,6 +45,18 @@ async fn everybody_finds_their_own_and_nothing_else() {
         (show(gone), [[200, 1], LOST, LOST, [200, 1]]),
         (show(delivery(77, W1)), [LOST, LOST, LOST, LOST]),
         ("/api/v1/executions/x".to_owned(), [LOST, LOST, LOST, LOST]),
+        ("/api/v1/events".to_owned(), [[200, 5], [200, 1], LOST, [200, 6]]),
+        (format!("/api/v1/events?account={A}"), [[200, 5], LOST, LOST, [200, 5]]),
+        (format!("/api/v1/events?account={B}&subject=7"), [LOST, [200, 1], LOST, [200, 1]]),
+        ("/api/v1/events?id=e-3".to_owned(), [NONE, [200, 1], LOST, [200, 1]]),
+        (
+            "/api/v1/events?id=e-1&eventType=order.shipped&source=shop".to_owned(),
+            [[200, 1], NONE, LOST, [200, 1]],
+        ),
+        (format!("/api/v1/events/{}", event(2)), [[200, 0], LOST, LOST, [200, 0]]),
+        (format!("/api/v1/events/{}", event(3)), [LOST, [200, 0], LOST, [200, 0]]),
+        (format!("/api/v1/events/{}", event(77)), [LOST, LOST, LOST, LOST]),
+        ("/api/v1/events/x".to_owned(), [LOST, LOST, LOST, LOST]),
         ("/api/v1/audit".to_owned(), [[200, 2], [200, 1], LOST, [200, 4]]),
         (format!("/api/v1/audit?account={A}"), [[200, 2], LOST, LOST, [200, 2]]),
         (format!("/api/v1/audit?resource=webhook&id={W3}"), [NONE, [200, 1], LOST, [200, 1]]),
@@ -58,7 +70,7 @@ async fn everybody_finds_their_own_and_nothing_else() {
             if status == 404 {
                 // Of what is another's is told what is told of what is not there.
                 assert_eq!(body["detail"], "there is no such thing, or it is not yours", "{who} {path}");
-            } else if count == 0 {
+            } else if count == 0 && items.is_some() {
                 assert_eq!(body["next"], json!(null), "{who} {path}: that there is more would be told");
             }
         }
@@ -75,6 +87,9 @@ async fn scopes_are_needed() {
         ("/api/v1/executions", "reader", 403),
         (&show, "reader", 403),
         (&of, "reader", 403),
+        ("/api/v1/events", "reader", 403),
+        ("/api/v1/events", "support", 200),
+        ("/api/v1/events", "events", 403),
         ("/api/v1/audit", "reader", 200),
         ("/api/v1/audit", "events", 403),
         ("/api/v1/executions", "support", 200),
@@ -88,6 +103,32 @@ async fn scopes_are_needed() {
         let (found, body) = world.get(who, path).await;
         assert_eq!(found, status, "{who} {path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn an_event_with_its_data() {
+    let world = World::new().await;
+    let (status, found) = world.get("a", &format!("/api/v1/events/{}", event(1))).await;
+    let expected = json!({
+        "event": event(1), "account": A, "eventType": "order.shipped", "source": "shop", "id": "e-1", "subject": "7",
+        "acceptedAt": "2026-01-01T00:00:01.000Z", "recorded": "kept", "time": "2026-01-01T00:00:00Z",
+        "origin": "/shop", "extensions": {"region": "eu"}, "contentType": "application/json",
+        "data": {"text": "{\"n\":1}", "cut": false},
+    });
+    assert_eq!((status, &found), (200, &expected));
+    // Where its record should be, there is none, or another's.
+    for n in [8, 9] {
+        let (_, gone) = world.get("a", &format!("/api/v1/events/{}", event(n))).await;
+        assert_eq!((&gone["recorded"], &gone["data"]), (&json!("gone"), &json!(null)), "{gone}");
+    }
+    let (status, refused) = world.get("admin", "/api/v1/events?subject=7").await;
+    assert_eq!((status, &refused["errors"][0]["field"]), (400, &json!("subject")), "{refused}");
+    let (_, first) = world.get("a", "/api/v1/events?limit=2").await;
+    let next = first["next"].as_str().unwrap();
+    let (_, second) = world.get("a", &format!("/api/v1/events?limit=2&cursor={next}")).await;
+    assert_ne!(first["results"][1], second["results"][0]);
+    let (status, _) = world.get("a", &format!("/api/v1/executions?limit=2&cursor={next}")).await;
+    assert_eq!(status, 400, "a cursor belongs to its list");
 }
 
 #[tokio::test]

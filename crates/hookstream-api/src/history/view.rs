@@ -1,5 +1,7 @@
 //! Executions and attempts as the API shows them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hookstream_history::{AttemptRow, Outcome};
 use hookstream_types::{AccountUid, DeliveryId, EventId, UnixMillis, WebhookId};
 use hookstream_wire::attempt;
@@ -164,6 +166,16 @@ pub struct Body {
     pub base64: Option<String>,
     /// It was longer.
     pub cut: bool,
+}
+
+impl Body {
+    /// A body of which nothing is left out.
+    pub(super) fn whole(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self { text: Some(text.to_owned()), base64: None, cut: false },
+            Err(_) => Self { text: None, base64: Some(STANDARD.encode(bytes)), cut: false },
+        }
+    }
 }
 
 fn time(at: UnixMillis) -> String {

@@ -358,11 +358,16 @@ pub struct TemplateTrial {
     /// What the payload is escaped as; else `application/json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    pub event_type: String,
-    /// Else the sample of the event type.
+    /// Of a sample event; else `event` names one that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// The sample event's; else the sample of its type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
-    /// Name or id of the event's account.
+    /// hookstream's id of an event that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Name or id of the sample event's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
 }

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::access::{Denied, Principal, Scope};
 use crate::api::{Api, document_problem, named_account, write_problem};
+use crate::history::events::PastEvent;
 use crate::problem::{FieldError, Kind, PingReport, Problem};
 use crate::request::{ListParameters, Precondition, idempotency, if_match};
 
@@ -388,17 +389,38 @@ pub async fn test(
 ///
 /// # Errors
 /// If it makes nothing.
-pub fn render(api: &Api, principal: &Principal, trial: TemplateTrial) -> Result<RenderedPayload, Problem> {
+pub async fn render(
+    api: &Api,
+    principal: &Principal,
+    trial: TemplateTrial,
+) -> Result<RenderedPayload, Problem> {
     principal.require(Scope::WebhooksRead)?;
-    let TemplateTrial { template, content_type, event_type, data, account } = trial;
-    let account = named_account(api, principal, account.as_deref())?;
+    let TemplateTrial { template, content_type, event_type, data, event, account } = trial;
     let content_type = content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned());
     hookstream_config::checks::content_type(&content_type)
         .map_err(|message| Problem::invalid_field("/contentType", message))?;
+    let (account, attributes, data) = match (event, event_type) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid_field("/event", "name an event or an event type, not both"));
+        }
+        (None, None) => return Err(Problem::invalid_field("/eventType", "is missing, and `event` too")),
+        (Some(_), None) if data.is_some() => {
+            return Err(Problem::invalid_field("/data", "the event has its own: name its type instead"));
+        }
+        (Some(event), None) => {
+            let PastEvent { attributes, data } = api.executions.past_event(principal, &event).await?;
+            (Some(attributes.account), attributes, data)
+        }
+        (None, Some(event_type)) => {
+            let account = named_account(api, principal, account.as_deref())?;
+            let (attributes, data) = api.look(|state| payload::sample(state, &event_type, data.as_ref()));
+            (account, attributes, data)
+        }
+    };
     let rendered = api.look(|state| {
         let account = account.and_then(|uid| state.account(uid));
         let account = account.map_or(DEFAULT_ACCOUNT, |record| &record.account.name);
-        payload::render(state, &template, &content_type, account, &event_type, data.as_ref())
+        payload::render(state, &template, &content_type, account, &attributes, &data)
     });
     let Rendered { payload, problems } =
         rendered.map_err(|message| Problem::invalid_field("/template", message))?;

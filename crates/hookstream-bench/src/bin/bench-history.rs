@@ -227,7 +227,7 @@ async fn fill(args: &Args, history: &History) -> anyhow::Result<u64> {
         let records = values.into_iter().zip(from..).map(|(value, offset)| {
             // They were appended one after the other.
             let at = UnixMillis(at + (offset - from).cast_signed());
-            Record { offset: Offset(offset.cast_signed()), at, value }
+            Record { offset: Offset(offset.cast_signed()), at, headers: Vec::new(), value }
         });
         let batch = Batch {
             partition,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hookstream_log::contract::{Bench, Driver, until};
 use hookstream_log::fetch::Fetcher;
-use hookstream_log::scan::{Scan, ScanSpec, Scanned};
+use hookstream_log::scan::{Scan, ScanSpec, Scanned, Wanted};
 use hookstream_types::{Offset, Partition};
 
 use crate::kafka::{Kafka, unique};
@@ -57,7 +57,7 @@ fn a_scan_goes_on_where_it_is_told_and_follows() {
     let topic = bench.topic(3);
     fill(&mut bench, &topic, 3, 0..50);
     let from = BTreeMap::from([(Partition(1), Offset(20))]);
-    let spec = ScanSpec { records: 7, waiting: 1, ..ScanSpec::new(&topic, from.clone()) };
+    let spec = ScanSpec { records: 7, waiting: 1, ..ScanSpec::new(&topic, from.clone(), Wanted::Values) };
     let mut scan = Scan::start(bench.settings(), spec).unwrap();
     let seen = take(&bench, &mut scan, &from, 3, 50);
     assert_eq!(seen[&Partition(0)], (0..50).collect::<Vec<_>>());
@@ -73,7 +73,7 @@ fn nobody_takes_and_the_scan_can_still_be_dropped() {
     let mut bench = Kafka::new();
     let topic = bench.topic(1);
     fill(&mut bench, &topic, 1, 0..50);
-    let spec = ScanSpec { records: 1, waiting: 1, ..ScanSpec::new(&topic, BTreeMap::new()) };
+    let spec = ScanSpec { records: 1, waiting: 1, ..ScanSpec::new(&topic, BTreeMap::new(), Wanted::Values) };
     let mut scan = Scan::start(bench.settings(), spec).unwrap();
     let first = bench.block_on(async { tokio::time::timeout(PATIENCE, scan.next()).await }).unwrap();
     assert!(first.is_some());
@@ -87,7 +87,8 @@ fn what_retention_took_is_passed_over() {
     fill(&mut bench, &topic, 1, 0..50);
     bench.delete_records(&topic, 30);
     let from = BTreeMap::from([(Partition(0), Offset(10))]);
-    let mut scan = Scan::start(bench.settings(), ScanSpec::new(&topic, from.clone())).unwrap();
+    let mut scan =
+        Scan::start(bench.settings(), ScanSpec::new(&topic, from.clone(), Wanted::Values)).unwrap();
     let seen = take(&bench, &mut scan, &from, 1, 50);
     assert_eq!(seen[&Partition(0)], (30..50).collect::<Vec<_>>());
 }
@@ -98,7 +99,7 @@ fn a_topic_that_is_shorter_than_it_was_is_read_anew() {
     let topic = bench.topic(1);
     fill(&mut bench, &topic, 1, 0..5);
     let from = BTreeMap::from([(Partition(0), Offset(1_000))]);
-    let mut scan = Scan::start(bench.settings(), ScanSpec::new(&topic, from)).unwrap();
+    let mut scan = Scan::start(bench.settings(), ScanSpec::new(&topic, from, Wanted::Values)).unwrap();
     let next = bench.block_on(async { tokio::time::timeout(PATIENCE, scan.next()).await }).unwrap().unwrap();
     assert_eq!(next, Scanned::Restarted { partition: Partition(0) });
     assert_eq!(take(&bench, &mut scan, &BTreeMap::new(), 1, 5)[&Partition(0)], [0, 1, 2, 3, 4]);

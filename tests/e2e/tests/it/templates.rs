@@ -67,7 +67,7 @@ fn are_tried_checked_and_sent() {
         admin.post("/api/v1/webhooks", &webhook(name, content_type, template)).expect(201);
     }
     stack.receiver.forget();
-    let event = json!({ "type": "booking.created", "time": "2026-03-01T10:00:00Z", "data": sample });
+    let event = json!({ "type": "booking.created", "id": "b-1", "subject": "7", "time": "2026-03-01T10:00:00Z", "data": sample });
     admin.post("/api/v1/events", &event).expect(202);
     wait_until("all are delivered", SOON, || stack.receiver.seen(|seen| seen.distinct()) == 4);
     for (name, content_type, _, expected) in &wanted {
@@ -87,4 +87,20 @@ fn are_tried_checked_and_sent() {
             assert_eq!(&body, expected, "{name}");
         }
     }
+
+    // Tried with an event that was: found by what its maker calls it.
+    let found = || {
+        let page = admin.get("/api/v1/events?id=b-1").expect(200).json();
+        page["results"][0]["event"].as_str().map(str::to_owned)
+    };
+    wait_until("the event is found", SOON, || found().is_some());
+    let event = found().expect("found");
+    let kept = admin.get(&format!("/api/v1/events/{event}")).expect(200).json();
+    let data: Value = serde_json::from_str(kept["data"]["text"].as_str().expect("its data")).expect("JSON");
+    assert_eq!((&data, &kept["subject"]), (&sample, &json!("7")));
+    let trial = json!({ "template": "[EventTime:yyyy-MM-dd] [Booking.Id] [Account]", "contentType": "text/plain", "event": event });
+    let rendered = admin.post("/api/v1/render", &trial).expect(200).json();
+    assert_eq!(rendered["payload"], "2026-03-01 B-1 default", "{rendered}");
+    let unknown = json!({ "template": "", "event": "00000000-0000-4000-8000-000000000000" });
+    admin.post("/api/v1/render", &unknown).expect(404);
 }

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use hookstream_history::{Applied, Batch, Feed, History, HistoryError};
 use hookstream_log::KafkaSettings;
 use hookstream_log::admin::Admin;
-use hookstream_log::scan::{Scan, ScanSpec, Scanned};
+use hookstream_log::scan::{Scan, ScanSpec, Scanned, Wanted};
 use hookstream_runtime::HealthHandle;
 use hookstream_types::{Chain, Offset, Partition};
 use tokio_util::sync::CancellationToken;
 
 use super::gather::{Gathered, cut};
-use super::{Backoff, HistoryMetrics, label, reason};
+use super::{Backoff, HistoryMetrics, reason};
 
 /// For how long records are gathered: so much the lists are behind, and so seldom there is a transaction.
 const GATHER: Duration = Duration::from_millis(200);
@@ -66,7 +66,12 @@ impl Feeder {
     async fn round(&self, cut_off: bool) -> Break {
         match self.prepare(cut_off).await {
             Ok((id, positions)) => {
-                let spec = ScanSpec::new(&*self.topic, positions.clone());
+                // Of events there are only attributes in the index, and these are headers.
+                let wanted = match self.feed {
+                    Feed::Events => Wanted::Headers,
+                    Feed::Attempts | Feed::Audit => Wanted::Values,
+                };
+                let spec = ScanSpec::new(&*self.topic, positions.clone(), wanted);
                 let mut scan = match Scan::start(&self.kafka, spec) {
                     Ok(scan) => scan,
                     Err(error) => {
@@ -93,7 +98,7 @@ impl Feeder {
         // Without an id, a topic that is another is told by its being shorter alone.
         let known = id.as_deref().unwrap_or("-");
         if self.insist(|| self.history.follow(self.feed, known)).await? || another {
-            self.metrics.rebuilds_total.with_label_values(&[label(self.feed)]).inc();
+            self.metrics.rebuilds_total.with_label_values(&[self.feed.label()]).inc();
             tracing::warn!(
                 topic = &*self.topic,
                 "the topic was made anew or cut off: its index is built again"
@@ -180,7 +185,7 @@ impl Feeder {
     }
 
     async fn take_in(&self, mut batch: Batch) -> Result<(), Break> {
-        let feed = label(self.feed);
+        let feed = self.feed.label();
         loop {
             let started = Instant::now();
             let applied = self.insist(|| self.history.apply(self.feed, &batch)).await?;
@@ -219,7 +224,7 @@ impl Feeder {
                 }
                 Err(error) => {
                     failed = true;
-                    self.metrics.failures_total.with_label_values(&[label(self.feed)]).inc();
+                    self.metrics.failures_total.with_label_values(&[self.feed.label()]).inc();
                     self.health.unready(reason(&error));
                 }
             }
@@ -236,6 +241,6 @@ impl Feeder {
             let Some(Ok(Ok(end))) = self.stop.run_until_cancelled(ended).await else { return };
             lag += end.0.saturating_sub(positions.get(&partition).map_or(0, |next| next.0)).max(0);
         }
-        self.metrics.lag_records.with_label_values(&[label(self.feed)]).set(lag);
+        self.metrics.lag_records.with_label_values(&[self.feed.label()]).set(lag);
     }
 }

@@ -34,6 +34,7 @@ impl Gathered {
         batch.records.extend(records.into_iter().map(|record| Record {
             offset: record.offset,
             at: record.timestamp,
+            headers: record.headers,
             value: record.value,
         }));
     }
@@ -60,8 +61,12 @@ mod tests {
     use super::*;
 
     fn records(offsets: std::ops::Range<i64>) -> Vec<OwnRecord> {
-        let record =
-            |offset| OwnRecord { offset: Offset(offset), timestamp: UnixMillis(1), value: vec![0; 10] };
+        let record = |offset| OwnRecord {
+            offset: Offset(offset),
+            timestamp: UnixMillis(1),
+            headers: Vec::new(),
+            value: vec![0; 10],
+        };
         offsets.map(record).collect()
     }
 

@@ -8,12 +8,15 @@ use hookstream_runtime::prometheus::Registry;
 use tempfile::TempDir;
 
 use super::*;
-use crate::history::tests::world::{A, W1, changed, create, delivery, settings, topic, tried, write};
+use crate::history::tests::world::{
+    A, W1, changed, create, delivery, event, happened, settings, topic, tried, write, write_events,
+};
 
 struct Bench {
     dir: TempDir,
     attempts: String,
     audit: String,
+    events: String,
     health: Health,
     metrics: HistoryMetrics,
 }
@@ -28,6 +31,7 @@ impl Bench {
             dir: TempDir::new().unwrap(),
             attempts: topic(2).await,
             audit: topic(1).await,
+            events: topic(1).await,
             health: Health::default(),
             metrics: HistoryMetrics::register(&Registry::new()).unwrap(),
         }
@@ -39,13 +43,14 @@ impl Bench {
             kafka: settings(),
             attempts: self.attempts.as_str().into(),
             audit: self.audit.as_str().into(),
+            events: self.events.as_str().into(),
             retention: Retention { age: None, rows: None, bytes: None },
         };
         Indexer::start(spec, Clock::start(), &self.health, self.metrics.clone()).unwrap()
     }
 
     fn rows(&self, feed: Feed) -> u64 {
-        self.metrics.rows_total.with_label_values(&[label(feed)]).get()
+        self.metrics.rows_total.with_label_values(&[feed.label()]).get()
     }
 }
 
@@ -75,9 +80,11 @@ async fn what_is_written_is_in_the_index_once_whoever_stops_meanwhile() {
         write(&bench.attempts, i32::try_from(partition).unwrap(), &values);
     }
     write(&bench.audit, 0, &[changed(1, "source/x", None, "ann"), b"nonsense".to_vec()]);
+    write_events(&bench.events, &[happened(1, A, None), happened(2, A, None), happened(1, A, None)]);
     let indexer = bench.start("h.db");
     until("the feeds are ready", async || bench.is_ready()).await;
-    until("all is there", async || bench.rows(Feed::Attempts) == 200 && bench.rows(Feed::Audit) == 1).await;
+    let all = [(Feed::Attempts, 200), (Feed::Audit, 1), (Feed::Events, 2)];
+    until("all is there", async || all.iter().all(|(feed, rows)| bench.rows(*feed) == *rows)).await;
     let history = indexer.index().history().unwrap().clone();
     assert_eq!(count(&history).await, 200);
     write(&bench.attempts, 1, &[delivered(1_000)]);
@@ -91,6 +98,7 @@ async fn what_is_written_is_in_the_index_once_whoever_stops_meanwhile() {
     let history = indexer.index().history().unwrap().clone();
     assert_eq!(count(&history).await, 202);
     assert!(history.execution(Some(A), delivery(1_001, W1)).await.unwrap().is_some());
+    assert_eq!(history.event(Some(A), event(2)).await.unwrap().map(|row| row.id).as_deref(), Some("e-2"));
     assert_eq!(bench.metrics.bad_records_total.with_label_values(&["audit"]).get(), 1, "taken in once");
     assert_eq!(bench.metrics.rebuilds_total.with_label_values(&["attempts"]).get(), 0);
     indexer.stop().await;

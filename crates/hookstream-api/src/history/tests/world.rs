@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use hookstream_core::decision::{About, DeadReason, Decision, SkipReason, Verdict};
+use hookstream_core::event::EventAttributes;
 use hookstream_core::exchange::FailureKind;
 use hookstream_core::ledger::Entry;
 use hookstream_history::{Applied, Backend, Batch, Feed, History, Record};
@@ -196,6 +197,51 @@ pub(in crate::history) fn changed(
     audit.encode()
 }
 
+/// An event with the data `{"n":…}`.
+pub(in crate::history) fn happened(n: u64, account: AccountUid, subject: Option<&str>) -> EventAttributes {
+    EventAttributes {
+        event: event(n),
+        account,
+        source: "shop".to_owned(),
+        id: format!("e-{n}"),
+        ce_source: "/shop".to_owned(),
+        event_type: if n.is_multiple_of(2) { "order.paid" } else { "order.shipped" }.to_owned(),
+        subject: subject.map(str::to_owned),
+        time: "2026-01-01T00:00:00Z".to_owned(),
+        content_type: Some("application/json".to_owned()),
+        extensions: vec![("region".to_owned(), "eu".to_owned())],
+        produced_at: UnixMillis(START),
+    }
+}
+
+pub(in crate::history) fn own_headers(attributes: &EventAttributes) -> Vec<(String, Vec<u8>)> {
+    hookstream_wire::event::encode(attributes, Offset(1), |headers| {
+        headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect()
+    })
+}
+
+pub(in crate::history) fn write_events(topic: &str, events: &[EventAttributes]) {
+    let data: Vec<String> =
+        events.iter().map(|event| format!("{{\"n\":{}}}", number_of(&event.event.to_string()))).collect();
+    let own: Vec<Vec<(String, Vec<u8>)>> = events.iter().map(own_headers).collect();
+    let lent: Vec<Vec<(&str, &[u8])>> = own
+        .iter()
+        .map(|headers| headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect())
+        .collect();
+    let records: Vec<OutRecord<'_>> = data
+        .iter()
+        .zip(&lent)
+        .map(|(data, headers)| OutRecord {
+            topic,
+            partition: Partition(0),
+            key: None,
+            value: Some(data.as_bytes()),
+            headers,
+        })
+        .collect();
+    Writer::open(&settings()).unwrap().write(&records).unwrap();
+}
+
 struct Webhooks;
 
 impl Owner for Webhooks {
@@ -281,6 +327,7 @@ impl World {
         let records = values.into_iter().zip(seconds).map(|(value, (offset, second))| Record {
             offset: Offset(offset),
             at: UnixMillis(START + second * 1000),
+            headers: Vec::new(),
             value,
         });
         feed(&history, Feed::Attempts, records.collect()).await;
@@ -293,18 +340,36 @@ impl World {
         let records = (0..).zip(changes).map(|(offset, value)| Record {
             offset: Offset(offset),
             at: UnixMillis(START),
+            headers: Vec::new(),
             value,
         });
         feed(&history, Feed::Audit, records.collect()).await;
-        Self::with(Index::of(history), &topic, dir)
+        let events = self::topic(1).await;
+        let of = |n, account, subject: Option<&str>| happened(n, account, subject);
+        let mut all = vec![of(1, A, Some("7")), of(2, A, None), of(3, B, Some("7")), of(4, A, Some("7"))];
+        write_events(&events, &all);
+        // In the index, another stands where the topic has what belongs to B; and one has no record.
+        all[2] = of(8, A, None);
+        all.push(of(9, A, None));
+        all.push(of(3, B, Some("7")));
+        let at = |offset| UnixMillis(START + 1000 * (offset + 1));
+        let offsets = [0, 1, 2, 3, 900, 2 + 1_000];
+        let records = offsets.into_iter().zip(all).map(|(offset, attributes)| Record {
+            offset: Offset(offset),
+            at: at(offset),
+            headers: own_headers(&attributes),
+            value: Vec::new(),
+        });
+        feed(&history, Feed::Events, records.collect()).await;
+        Self::with(Index::of(history), &topic, &events, dir)
     }
 
     /// Its database has not answered yet.
     pub(in crate::history) fn without_index() -> Self {
-        Self::with(Index::default(), "none", TempDir::new().unwrap())
+        Self::with(Index::default(), "none", "none", TempDir::new().unwrap())
     }
 
-    fn with(index: Index, topic: &str, dir: TempDir) -> Self {
+    fn with(index: Index, topic: &str, events: &str, dir: TempDir) -> Self {
         let key = || Secret::new(vec![1; 32]);
         let authenticator = Arc::new(Authenticator {
             tokens: AccessTokens::new(
@@ -322,7 +387,8 @@ impl World {
         });
         let fetcher = Fetcher::new(&settings()).unwrap();
         let cursors = Cursors::new([&key()]);
-        let executions = Executions::new(index, fetcher, topic.into(), cursors, Arc::new(Webhooks));
+        let executions =
+            Executions::new(index, fetcher, topic.into(), events.into(), cursors, Arc::new(Webhooks));
         let (router, _) = router(Arc::new(executions), Arc::clone(&authenticator)).split_for_parts();
         Self { router, authenticator, _dir: dir }
     }
