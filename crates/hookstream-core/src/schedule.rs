@@ -68,9 +68,9 @@ impl RetrySchedule {
     pub fn delay_after(&self, attempts: u32, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
         let planned = Duration::from_millis(*self.delays.get(usize::try_from(attempts).ok()?)?);
         let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        let base = planned.max(asked);
-        let extra = base.mul_f64(jitter.clamp(0.0, 1.0)) * JITTER_PERCENT / 100;
-        Some(base + extra)
+        let jittered = |delay: Duration| delay + delay.mul_f64(jitter.clamp(0.0, 1.0)) * JITTER_PERCENT / 100;
+        // The bound is one for what comes of it, jitter included; a schedule's own delays may be longer.
+        Some(jittered(planned).max(jittered(asked).min(MAX_RETRY_AFTER)))
     }
 }
 
@@ -95,6 +95,17 @@ mod tests {
         assert_eq!(after(1), Duration::from_secs(5));
         assert_eq!(after(60), Duration::from_secs(60));
         assert_eq!(after(u64::MAX), MAX_RETRY_AFTER);
+    }
+
+    #[test]
+    fn no_jitter_leads_beyond_what_retry_after_may_ask_for() {
+        let schedule = RetrySchedule::new([Duration::ZERO, Duration::from_secs(5), 3 * MAX_RETRY_AFTER]);
+        let after = |attempts, asked, jitter| schedule.delay_after(attempts, Some(asked), jitter).unwrap();
+        assert_eq!(after(1, Duration::MAX, 1.0), MAX_RETRY_AFTER);
+        assert_eq!(after(1, MAX_RETRY_AFTER - Duration::from_secs(60), 1.0), MAX_RETRY_AFTER);
+        assert_eq!(after(1, Duration::from_secs(60), 1.0), Duration::from_secs(66));
+        // The webhook's own schedule is its own affair.
+        assert_eq!(after(2, Duration::MAX, 1.0), MAX_RETRY_AFTER.mul_f64(3.3));
     }
 
     #[test]

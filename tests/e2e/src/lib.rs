@@ -7,6 +7,7 @@
 //! - [`Kafka`] reads and writes topics with kcat, a client that we did not write; events get in as other people's do.
 //! - [`Canaries`] are secrets that must turn up nowhere, and [`openapi`] is what the API says that it has, so that a test
 //!   can try all of it.
+//! - A [`TlsReceiver`] is an endpoint inside TLS, with the certificate that an [`Authority`] of the test's own makes.
 //! - A [`Ledger`] is what `attempts` says was decided, to be compared with what the [`Receiver`] saw.
 //!
 //! **Invariants:** what is expected comes from the outside (receivers, topics, exit codes), never from our own code
@@ -26,6 +27,7 @@ mod proxy;
 mod service;
 pub mod signature;
 mod stack;
+mod tls;
 mod wait;
 
 pub use broker::Broker;
@@ -40,4 +42,5 @@ pub use ledger::Ledger;
 pub use proxy::Proxy;
 pub use service::{Role, Service, free_address};
 pub use stack::{ADMIN_TOKEN, KEY, Outcome, Shape, Stack};
+pub use tls::{Authority, Certified, Handshake, TlsReceiver};
 pub use wait::{SOON, wait_for, wait_until};

@@ -245,17 +245,24 @@ impl Stack {
     /// Starts a service with further settings (`SENDER__USER_AGENT`), and doesn't wait.
     #[must_use]
     pub fn launch(&self, role: Role, settings: &[(&str, &str)]) -> Service {
-        self.spawn(role.binary(), &[], settings)
+        self.spawn(role.binary(), &[], self.env_with(settings))
+    }
+
+    /// Starts a service with further settings, and among variables that are none (`HTTP_PROXY`), and doesn't wait.
+    #[must_use]
+    pub fn launch_among(&self, role: Role, settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Service {
+        let mut env = self.env_with(settings);
+        env.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.spawn(role.binary(), &[], env)
     }
 
     /// Starts a command that runs until it is told to stop, and doesn't wait.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Service {
-        self.spawn("hookstream", args, &[])
+        self.spawn("hookstream", args, self.env())
     }
 
-    fn spawn(&self, program: &str, args: &[&str], settings: &[(&str, &str)]) -> Service {
-        let env = self.env_with(settings);
+    fn spawn(&self, program: &str, args: &[&str], env: Vec<(String, String)>) -> Service {
         let mut logs = self.logs.borrow_mut();
         let log = self.dir.join(format!("{}-{program}.log", logs.len()));
         logs.push(log.clone());

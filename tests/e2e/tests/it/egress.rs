@@ -15,7 +15,7 @@ const URLS: &str = include_str!("../../../corpus/endpoint_url.json");
 const HEADER_NAMES: &str = include_str!("../../../corpus/header_name.json");
 const HEADER_VALUES: &str = include_str!("../../../corpus/header_value.json");
 
-fn cases(text: &str) -> Vec<Value> {
+pub(crate) fn cases(text: &str) -> Vec<Value> {
     serde_json::from_str(text).expect("the corpus is JSON")
 }
 
@@ -35,7 +35,7 @@ fn input(case: &Value) -> String {
 }
 
 /// Listens on this machine wherever the corpus wants to lead, and counts who comes.
-struct Canary(Arc<AtomicUsize>);
+pub(crate) struct Canary(Arc<AtomicUsize>);
 
 impl Canary {
     fn start() -> Self {
@@ -57,13 +57,13 @@ impl Canary {
         Self(seen)
     }
 
-    fn seen(&self) -> usize {
+    pub(crate) fn seen(&self) -> usize {
         self.0.load(Ordering::SeqCst)
     }
 }
 
 /// One for all tests of this process: its ports are fixed.
-static CANARY: LazyLock<Canary> = LazyLock::new(Canary::start);
+pub(crate) static CANARY: LazyLock<Canary> = LazyLock::new(Canary::start);
 
 struct Strict {
     stack: Stack,

@@ -1,5 +1,6 @@
 //! What an operator may rely on, tried with the real binaries on a real Kafka.
 
+mod answers;
 mod api;
 mod bad_input;
 mod dev;
@@ -21,5 +22,6 @@ mod smoke;
 mod stop;
 mod templates;
 mod tenants;
+mod tls;
 mod transfer;
 mod wire;
