@@ -159,6 +159,10 @@ pub fn refused_problem(refused: &Refused) -> Problem {
         Refused::BrokenReference { to, .. } => field(&format!("/{}", to.kind())),
         Refused::AccountFixed { .. } => field("/account"),
         Refused::NoSecret { .. } => field("/secret"),
+        // In files it has another name.
+        Refused::NothingToKeep { field: name, .. } if name == "oauth2/client_secret" => {
+            field("/oauth2/clientSecret")
+        }
         Refused::NothingToKeep { field: name, .. } => field(&format!("/{name}")),
         Refused::Elsewhere { .. } => field("/authorization"),
         Refused::MissingScopes { missing, .. } => {

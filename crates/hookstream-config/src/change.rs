@@ -273,7 +273,11 @@ pub enum Refused {
     #[error("`{key}` needs a secret")]
     NoSecret { key: Key },
     #[error("`{key}` has no `{field}` whose value could be kept: give one")]
-    NothingToKeep { key: Key, field: String },
+    NothingToKeep {
+        key: Key,
+        /// In the document, with what it stands in: `mtls/key`.
+        field: String,
+    },
     #[error("`{key}` is for endpoints below `{endpoint}`, and `{webhook}` calls another")]
     Elsewhere { key: Key, webhook: Key, endpoint: String },
     #[error("`{app}` lacks the scopes that the event types need: {}", list(.missing))]

@@ -145,7 +145,10 @@ pub(super) fn put_authorization(
             data_key.seal(&place, secret.expose().as_bytes(), fill)
         }
         (None, Some(kept)) => kept.clone(),
-        (None, None) => return Err(Refused::NothingToKeep { key, field: field.to_owned() }),
+        (None, None) => {
+            let field = format!("{}/{field}", spec.credentials.kind());
+            return Err(Refused::NothingToKeep { key, field });
+        }
     };
     let credentials = match spec.credentials.clone() {
         CredentialsSpec::Header { name, secret, .. } => {

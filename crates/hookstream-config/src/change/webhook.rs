@@ -55,7 +55,10 @@ pub(super) fn put(
                 data_key.seal(&place, value.expose().as_bytes(), fill)
             }
             (None, Some(kept)) => kept.value.clone(),
-            (None, None) => return Err(Refused::NothingToKeep { key, field }),
+            (None, None) => {
+                let field = format!("headers/{name}");
+                return Err(Refused::NothingToKeep { key, field });
+            }
         };
         headers.push(SealedHeader { name: name.clone(), value });
     }
