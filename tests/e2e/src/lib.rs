@@ -7,6 +7,7 @@
 //! - [`Kafka`] reads and writes topics with kcat, a client that we did not write; events get in as other people's do.
 //! - [`Canaries`] are secrets that must turn up nowhere, and [`openapi`] is what the API says that it has, so that a test
 //!   can try all of it.
+//! - A [`Browser`] is a real one, for the console.
 //! - A [`Ledger`] is what `attempts` says was decided, to be compared with what the [`Receiver`] saw.
 //!
 //! **Invariants:** what is expected comes from the outside (receivers, topics, exit codes), never from our own code
@@ -14,6 +15,7 @@
 //! prints the ends of its services' logs.
 
 mod broker;
+mod browser;
 mod canary;
 mod config;
 mod dns;
@@ -22,6 +24,7 @@ mod http;
 mod kafka;
 mod ledger;
 pub mod openapi;
+mod packages;
 mod proxy;
 mod service;
 pub mod signature;
@@ -29,6 +32,7 @@ mod stack;
 mod wait;
 
 pub use broker::Broker;
+pub use browser::{Browser, Performance, Violation};
 pub use canary::Canaries;
 pub use config::{Config, Webhook};
 pub use dns::NameServer;
@@ -37,6 +41,7 @@ pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver, The
 pub use http::{Caller, Metrics, Reply};
 pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;
+pub use packages::package;
 pub use proxy::Proxy;
 pub use service::{Role, Service, free_address};
 pub use stack::{ADMIN_TOKEN, KEY, Outcome, Shape, Stack};

@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_input;
+mod browser;
 mod dev;
 mod egress;
 mod flood;
