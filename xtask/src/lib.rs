@@ -1,7 +1,9 @@
-//! What the chores and the end-to-end tests share: a real Kafka and a real PostgreSQL on this machine, and programs in
-//! Python and for Node.js.
+//! What the chores and the end-to-end tests share: a real Kafka, a real PostgreSQL and a real browser on this machine,
+//! and programs in Python and for Node.js.
 
+mod apt;
 mod cache;
+pub mod chromium;
 pub mod kafka;
 pub mod node;
 pub mod postgres;
@@ -14,9 +16,12 @@ use std::path::PathBuf;
 /// # Errors
 /// If one is missing and can't be fetched.
 pub fn packages() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
-    Ok(vec![
+    let mut packages = vec![
         (python::TEST_OPENAPI, python::openapi()?),
         (python::TEST_RECEIVERS, python::receivers()?),
         (node::TEST_RECEIVERS, node::receivers()?),
-    ])
+        (node::TEST_AXE, node::axe()?),
+    ];
+    packages.extend(chromium::programs()?);
+    Ok(packages)
 }

@@ -9,8 +9,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nix::unistd::{User, chown, geteuid};
+
+use crate::apt::{self, quietly};
 
 /// Where Debian puts the programs of each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -36,7 +38,7 @@ impl Server {
         let programs = match programs() {
             Some(programs) => programs,
             None => {
-                install()?;
+                apt::install(&["postgresql"]).context("PostgreSQL can't be had")?;
                 programs().with_context(|| {
                     format!(
                         "the package `postgresql` put no programs below `{DEBIAN}`: add `initdb` to the PATH"
@@ -183,36 +185,4 @@ fn programs() -> Option<PathBuf> {
     let debian = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let newest = debian.filter(complete).max_by_key(version);
     newest.or_else(|| std::env::split_paths(&std::env::var_os("PATH")?).find(complete))
-}
-
-fn install() -> anyhow::Result<()> {
-    if !geteuid().is_root() {
-        bail!("PostgreSQL is not installed: run `apt-get install postgresql` as root");
-    }
-    println!("    installing Debian's postgresql");
-    let apt =
-        |args: &[&str]| quietly(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
-    apt(&["update", "-qq"])?;
-    apt(&["install", "-qq", "--yes", "--no-install-recommends", "postgresql"])
-}
-
-/// Runs a command; what it says is in the error if it fails.
-fn quietly(command: &mut Command) -> anyhow::Result<()> {
-    let name = Path::new(command.get_program()).display().to_string();
-    let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    // Into a file: a server that goes on running would keep a pipe open.
-    let said = tempfile::tempfile().context("no temporary file")?;
-    let status = command
-        .stdout(said.try_clone()?)
-        .stderr(said.try_clone()?)
-        .status()
-        .with_context(|| format!("`{name}` could not be started"))?;
-    if !status.success() {
-        use std::io::{Read as _, Seek as _};
-        let (mut said, mut text) = (said, String::new());
-        said.rewind()?;
-        said.read_to_string(&mut text)?;
-        bail!("`{name} {}` failed ({status}): {}", args.join(" "), text.trim());
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The operations port, asked as a probe or a scraper would.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -78,18 +78,23 @@ impl Caller {
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).ok()?;
         stream.write_all(body.as_bytes()).ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let mut lines = head.lines();
-        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
+        let mut answer = BufReader::new(stream);
+        let mut line = || {
+            let mut line = String::new();
+            answer.read_line(&mut line).ok().map(|_| line.trim_end().to_owned())
+        };
+        let status = line()?.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = BTreeMap::new();
+        while let Some((name, value)) = line()?.split_once(':') {
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        // Some say that they close the connection, and leave it open.
+        let length = headers.get("content-length").and_then(|length| length.parse().ok());
+        let mut body = Vec::new();
+        answer.take(length.unwrap_or(u64::MAX)).read_to_end(&mut body).ok()?;
+        let body = String::from_utf8_lossy(&body);
         let is_chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
-        let body = if is_chunked { dechunked(body)? } else { body.to_owned() };
+        let body = if is_chunked { dechunked(&body)? } else { body.into_owned() };
         Some(Reply { status, headers, body })
     }
 

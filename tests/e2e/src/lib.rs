@@ -8,6 +8,7 @@
 //! - [`Canaries`] are secrets that must turn up nowhere, and [`openapi`] is what the API says that it has, so that a test
 //!   can try all of it.
 //! - A [`TlsReceiver`] is an endpoint inside TLS, with the certificate that an [`Authority`] of the test's own makes.
+//! - A [`Browser`] is a real one, for the console.
 //! - A [`Ledger`] is what `attempts` says was decided, to be compared with what the [`Receiver`] saw.
 //!
 //! **Invariants:** what is expected comes from the outside (receivers, topics, exit codes), never from our own code
@@ -15,6 +16,7 @@
 //! prints the ends of its services' logs.
 
 mod broker;
+mod browser;
 mod canary;
 mod config;
 mod dns;
@@ -23,6 +25,7 @@ mod http;
 mod kafka;
 mod ledger;
 pub mod openapi;
+mod packages;
 mod proxy;
 mod service;
 pub mod signature;
@@ -31,6 +34,7 @@ mod tls;
 mod wait;
 
 pub use broker::Broker;
+pub use browser::{Browser, Performance, Violation};
 pub use canary::Canaries;
 pub use config::{Config, Webhook};
 pub use dns::NameServer;
@@ -39,6 +43,7 @@ pub use hookstream_testkit::receiver::{Answer, Arrived, Behaviour, Receiver, The
 pub use http::{Caller, Metrics, Reply};
 pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;
+pub use packages::package;
 pub use proxy::Proxy;
 pub use service::{Role, Service, free_address};
 pub use stack::{ADMIN_TOKEN, KEY, Outcome, Shape, Stack};

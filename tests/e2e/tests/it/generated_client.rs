@@ -1,11 +1,9 @@
 //! A client that is generated from the description that the API serves, by a common generator, and used.
-//!
-//! The generator is found by the environment that `cargo xtask test` sets, and `cargo xtask packages` prints.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use hookstream_e2e::Answer;
+use hookstream_e2e::{Answer, package};
 use serde_json::{Value, json};
 use xtask::python::TEST_OPENAPI;
 
@@ -13,10 +11,7 @@ use crate::api::{Api, text};
 
 /// A Python with the generator.
 fn python() -> Command {
-    let found = std::env::var_os(TEST_OPENAPI).map(PathBuf::from).filter(|path| path.exists());
-    Command::new(found.unwrap_or_else(|| {
-        panic!("`{TEST_OPENAPI}` names no Python: run `cargo xtask test`, or set what `cargo xtask packages` prints")
-    }))
+    Command::new(package(TEST_OPENAPI))
 }
 
 /// Runs a program to its good end. Returns what it said.

@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod bad_input;
+mod browser;
 mod dev;
 mod egress;
 mod flood;

@@ -1,27 +1,16 @@
 //! What goes over the wire, from the API to the endpoint: payloads, signatures, authorizations; verified by the libraries that
 //! receivers use.
-//!
-//! Those are found by the environment that `cargo xtask test` sets, and `cargo xtask packages` prints.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hookstream_e2e::{Answer, Arrived, Caller, Receiver, Role, SOON, Service, Stack, wait_until};
+use hookstream_e2e::{Answer, Arrived, Caller, Receiver, Role, SOON, Service, Stack, package, wait_until};
 use serde_json::{Value, json};
 use xtask::{node, python};
 
 use crate::api::text;
-
-fn found(variable: &str) -> PathBuf {
-    let found = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
-    found.unwrap_or_else(|| {
-        panic!(
-            "`{variable}` names nothing: run `cargo xtask test`, or set what `cargo xtask packages` prints"
-        )
-    })
-}
 
 /// Runs a program to its good end. Returns what it said.
 #[track_caller]
@@ -159,10 +148,10 @@ fn what_is_signed_verifies_with_receivers_own_libraries() {
     std::fs::write(&file, serde_json::to_string(&captured).expect("JSON"))
         .expect("a file in a temporary directory");
     let script = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name);
-    let python = run(Command::new(found(python::TEST_RECEIVERS)).arg(script("receivers.py")).arg(&file));
+    let python = run(Command::new(package(python::TEST_RECEIVERS)).arg(script("receivers.py")).arg(&file));
     assert_eq!(python, "verified 7");
     let node =
-        run(Command::new("node").arg(script("receivers.mjs")).arg(found(node::TEST_RECEIVERS)).arg(&file));
+        run(Command::new("node").arg(script("receivers.mjs")).arg(package(node::TEST_RECEIVERS)).arg(&file));
     assert_eq!(node, "verified 2");
 
     // While a secret is rotated out, both verify.
