@@ -9,6 +9,7 @@ pub mod api;
 mod bridges;
 pub mod commands;
 mod configuration;
+mod console;
 mod description;
 mod docs;
 pub mod events;
@@ -56,6 +57,7 @@ use crate::access::token::AccessTokens;
 use crate::access::{Cursors, ForeignScope, Principal, ScopeMap};
 use crate::api::{Api, Shared};
 use crate::bridges::{Configured, Keys, Sink};
+use crate::console::{Console, SESSION_KEYS};
 use crate::events::{EventLimits, Events};
 use crate::history::{Executions, Index, IndexSpec, Indexer};
 use crate::metrics::ApiMetrics;
@@ -189,7 +191,15 @@ fn router(
         metrics: Arc::clone(&metrics),
     });
     let token_endpoint =
-        TokenEndpoint::new(Arc::new(configured.clone()), tokens, scopes, Arc::clone(&now), random);
+        Arc::new(TokenEndpoint::new(Arc::new(configured.clone()), tokens, scopes, Arc::clone(&now), random));
+    let session_keys: Vec<Secret> = keyring.derive(SESSION_KEYS).into_iter().map(|(_, key)| key).collect();
+    let console = console::router(Arc::new(Console::new(
+        Arc::clone(&api),
+        Arc::clone(&token_endpoint),
+        console::sessions(&session_keys),
+        &api_settings.url,
+        ctx.shutdown.clone(),
+    )));
     let sink = Sink {
         appender: Appender::start(kafka)?,
         topic: Arc::clone(&topics.events),
@@ -217,7 +227,7 @@ fn router(
         .layer(middleware::from_fn_with_state(guard, guarded));
     let (routes, description) = OpenApiRouter::with_openapi(description::common(&api_settings.url))
         .merge(with_token)
-        .merge(oauth::router(Arc::new(token_endpoint)))
+        .merge(oauth::router(token_endpoint))
         .split_for_parts();
     let page = docs::page(&description);
     let description = Arc::new(serde_json::to_value(&description)?);
@@ -225,6 +235,7 @@ fn router(
     Ok(routes
         .route("/api/v1/openapi.json", get(move || async move { Json((*description).clone()) }))
         .route("/api/v1/docs", get(move || async move { page }))
+        .merge(console)
         .fallback(|| async {
             Problem::not_found("there is nothing at this path: `/api/v1/docs` lists what there is")
         })

@@ -286,13 +286,13 @@ pub async fn create<K: Kinds>(
 }
 
 /// A secret that was made here, under its field's name.
-type Generated = Option<(&'static str, String)>;
+pub(crate) type Generated = Option<(&'static str, String)>;
 
 /// What a `POST` has made, or had made before.
 #[derive(Debug)]
 pub struct Created {
     pub shown: Shown,
-    generated: Generated,
+    pub(crate) generated: Generated,
     /// It was made by the same request, sent earlier.
     replayed: bool,
 }

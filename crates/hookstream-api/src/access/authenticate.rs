@@ -20,7 +20,7 @@ use super::jwt::Issuer;
 use super::limits::Limited;
 use super::oauth::Clock;
 use super::principal::{Bound, Denied, Principal};
-use super::scope::{ScopeMap, Scopes};
+use super::scope::ScopeMap;
 use super::token::AccessTokens;
 use crate::problem::{Kind, Problem};
 
@@ -80,8 +80,15 @@ impl AdminToken {
         Ok(Self(Sha256::digest(token.expose()).into()))
     }
 
+    /// What tells it from another, and from which it can't be had: it has too much chance in it to be tried out.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        Sha256::digest(self.0).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// In constant time: digests have one length, whatever the token has.
-    fn is(&self, token: &str) -> bool {
+    #[must_use]
+    pub fn is(&self, token: &str) -> bool {
         bool::from(self.0.ct_eq(&Sha256::digest(token)))
     }
 }
@@ -102,8 +109,7 @@ impl Authenticator {
     pub async fn authenticate(&self, headers: &HeaderMap, now: UnixMillis) -> Result<Principal, AuthError> {
         let token = bearer(headers)?;
         if self.admin.as_ref().is_some_and(|admin| admin.is(token)) {
-            let (scopes, bound) = (Scopes::all(), Bound::Everything);
-            return Ok(Principal { client: "admin".to_owned(), scopes, bound });
+            return Ok(Principal::admin());
         }
         let token = Compact::parse(token)?;
         let principal = if AccessTokens::claims_to_be(&token) {
@@ -112,6 +118,14 @@ impl Authenticator {
             self.outside(&token, now).await
         };
         principal.inspect_err(|error| tracing::debug!(reason = %error, "a token was refused"))
+    }
+
+    /// What a registered client may do now; none: it is not there, or disabled.
+    #[must_use]
+    pub fn client(&self, id: &str) -> Option<Principal> {
+        let client = self.clients.client(id).filter(|client| client.enabled)?;
+        let (scopes, bound) = (client.granted(&self.scopes), client.bound);
+        Some(Principal { client: format!("client:{}", client.id), scopes, bound })
     }
 
     /// A token that we issued is worth what its client is: one that is disabled, deleted or bound anew has no valid

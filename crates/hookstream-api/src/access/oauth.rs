@@ -205,13 +205,37 @@ impl TokenEndpoint {
         peer: Option<Peer>,
         now: Now,
     ) -> Result<ClientRecord, OauthError> {
-        if credentials.id.len() > MAX_CLIENT_ID_BYTES {
+        self.sign_in(credentials.id, &credentials.secret, peer, now)
+    }
+
+    /// The client that has this id and this secret.
+    ///
+    /// # Errors
+    /// [`OauthError`] if there is none, or if too many attempts have failed.
+    pub fn sign_in(
+        &self,
+        id: String,
+        secret: &SecretString,
+        peer: Option<Peer>,
+        now: Now,
+    ) -> Result<ClientRecord, OauthError> {
+        self.counted(id, peer, now, |id| verified(self.clients.client(id), secret, now.wall))
+    }
+
+    /// Looks who it is, if not too many attempts with this id from this peer have failed; counts it if it is nobody.
+    pub(crate) fn counted<T>(
+        &self,
+        id: String,
+        peer: Option<Peer>,
+        now: Now,
+        look: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, OauthError> {
+        if id.len() > MAX_CLIENT_ID_BYTES {
             return Err(OauthError::InvalidClient);
         }
-        let counted = (credentials.id, peer.map(network));
+        let counted = (id, peer.map(network));
         self.failures.check(&counted, now.mono).map_err(OauthError::TooMany)?;
-        let client = self.clients.client(&counted.0);
-        verified(client, &credentials.secret, now.wall).ok_or_else(|| {
+        look(&counted.0).ok_or_else(|| {
             // Whether it was the last one allowed is said to the next.
             let limited = self.failures.take(&counted, now.mono).is_err();
             tracing::debug!(limited, "an API client failed to authenticate");

@@ -49,6 +49,12 @@ impl Bound {
 }
 
 impl Principal {
+    /// Who has the operator's own token.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self { client: "admin".to_owned(), scopes: Scopes::all(), bound: Bound::Everything }
+    }
+
     /// # Errors
     /// [`Denied::Scope`] if it does not hold `scope`.
     pub fn require(&self, scope: Scope) -> Result<(), Denied> {

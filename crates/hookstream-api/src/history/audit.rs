@@ -94,39 +94,50 @@ pub(super) async fn list(
     principal: Principal,
     RawQuery(query): RawQuery,
 ) -> Result<Json<AuditPage>, Problem> {
-    let scope = match principal.bound {
-        Bound::Account(_) => Scope::WebhooksRead,
-        // An app has webhooks, and no part in the changes of its account.
-        Bound::App { .. } => return Err(Denied::NotFound.into()),
-        Bound::Everything => Scope::Admin,
-    };
-    principal.require(scope)?;
-    let mut params = Params::read(query.as_deref());
-    let named = params.id::<AccountUid>("account");
-    let actor = params.text("actor", MAX_NAME);
-    let kind = params.text("resource", MAX_NAME);
-    let resource = params.text("id", MAX_NAME);
-    if resource.is_some() && !params.has("resource") {
-        params.fault("id", "needs `resource`, which says of what kind it is");
+    executions.audit(&principal, query.as_deref()).await.map(Json)
+}
+
+impl Executions {
+    /// A page of changes, as a query asks for it.
+    ///
+    /// # Errors
+    /// What is wrong with the query, or with the index.
+    pub async fn audit(&self, principal: &Principal, query: Option<&str>) -> Result<AuditPage, Problem> {
+        let scope = match principal.bound {
+            Bound::Account(_) => Scope::WebhooksRead,
+            // An app has webhooks, and no part in the changes of its account.
+            Bound::App { .. } => return Err(Denied::NotFound.into()),
+            Bound::Everything => Scope::Admin,
+        };
+        principal.require(scope)?;
+        let mut params = Params::read(query);
+        let named = params.id::<AccountUid>("account");
+        let actor = params.text("actor", MAX_NAME);
+        let kind = params.text("resource", MAX_NAME);
+        let resource = params.text("id", MAX_NAME);
+        if resource.is_some() && !params.has("resource") {
+            params.fault("id", "needs `resource`, which says of what kind it is");
+        }
+        let (since, until) = params.span();
+        let limit = params.limit();
+        let cursor = params.text("cursor", MAX_CURSOR_BYTES);
+        let name = list_name("audit", principal, params.filters());
+        params.finish()?;
+        let account = principal.account_if_any(named)?;
+        let list = List { name: &name, account };
+        let before = cursor.map(|cursor| {
+            let position = self.cursor(&list, &cursor)?;
+            position.parse().map(Offset).map_err(|_| BadCursor)
+        });
+        let before =
+            before.transpose().map_err(|error| Problem::invalid_field("cursor", error.to_string()))?;
+        let filter = AuditFilter { account, actor, kind, resource, since, until };
+        let bound = principal.bound.account();
+        let page = self.history()?.audit(bound, &filter, before, limit).await.map_err(failed)?;
+        let next = page.next.map(|offset| self.cursors.make(&list, offset.to_string().as_bytes()));
+        let results = page.items.into_iter().map(item).collect();
+        Ok(AuditPage { results, more_results: next.is_some(), next })
     }
-    let (since, until) = params.span();
-    let limit = params.limit();
-    let cursor = params.text("cursor", MAX_CURSOR_BYTES);
-    let name = list_name("audit", &principal, params.filters());
-    params.finish()?;
-    let account = principal.account_if_any(named)?;
-    let list = List { name: &name, account };
-    let before = cursor.map(|cursor| {
-        let position = executions.cursor(&list, &cursor)?;
-        position.parse().map(Offset).map_err(|_| BadCursor)
-    });
-    let before = before.transpose().map_err(|error| Problem::invalid_field("cursor", error.to_string()))?;
-    let filter = AuditFilter { account, actor, kind, resource, since, until };
-    let bound = principal.bound.account();
-    let page = executions.history()?.audit(bound, &filter, before, limit).await.map_err(failed)?;
-    let next = page.next.map(|offset| executions.cursors.make(&list, offset.to_string().as_bytes()));
-    let results = page.items.into_iter().map(item).collect();
-    Ok(Json(AuditPage { results, more_results: next.is_some(), next }))
 }
 
 fn item(entry: AuditEntry) -> AuditItem {

@@ -34,19 +34,27 @@ pub(super) async fn show(
     principal: Principal,
     Path(id): Path<String>,
 ) -> Result<Json<ExecutionDetail>, Problem> {
-    principal.require(Scope::HistoryRead)?;
-    let not_found = || Problem::from(Denied::NotFound);
-    let delivery: DeliveryId = id.parse().map_err(|_| not_found())?;
-    let found = executions.history()?.execution(principal.bound.account(), delivery).await.map_err(failed)?;
-    let (execution, rows) = found.ok_or_else(not_found)?;
-    if !executions.sees(&principal, execution.account, execution.webhook) {
-        return Err(not_found());
-    }
-    let attempt_log = executions.attempts(&execution, rows).await;
-    Ok(Json(ExecutionDetail { execution: execution.into(), attempt_log }))
+    executions.execution(&principal, &id).await.map(Json)
 }
 
 impl Executions {
+    /// One execution with its attempts.
+    ///
+    /// # Errors
+    /// If it is not there, or not the principal's.
+    pub async fn execution(&self, principal: &Principal, id: &str) -> Result<ExecutionDetail, Problem> {
+        principal.require(Scope::HistoryRead)?;
+        let not_found = || Problem::from(Denied::NotFound);
+        let delivery: DeliveryId = id.parse().map_err(|_| not_found())?;
+        let found = self.history()?.execution(principal.bound.account(), delivery).await.map_err(failed)?;
+        let (execution, rows) = found.ok_or_else(not_found)?;
+        if !self.sees(principal, execution.account, execution.webhook) {
+            return Err(not_found());
+        }
+        let attempt_log = self.attempts(&execution, rows).await;
+        Ok(ExecutionDetail { execution: execution.into(), attempt_log })
+    }
+
     /// Attempts with what their records say, as far as those are read in time; the newest first, which matter most.
     async fn attempts(&self, execution: &Execution, rows: Vec<AttemptRow>) -> Vec<AttemptItem> {
         let by = Instant::now() + DEADLINE;

@@ -52,18 +52,7 @@ pub(super) async fn list(
     principal: Principal,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ExecutionPage>, Problem> {
-    principal.require(Scope::HistoryRead)?;
-    let mut params = Params::read(query.as_deref());
-    let webhook = params.id("webhook");
-    if let Some(webhook) = webhook
-        && executions.is_anothers(&principal, webhook)
-    {
-        // All else is read first: what is wrong with it is told in any case.
-        executions.read(&principal, params, Some(webhook))?;
-        return Ok(Json(ExecutionPage { results: Vec::new(), next: None, more_results: false }));
-    }
-    let asked = executions.read(&principal, params, webhook)?;
-    executions.page(&principal, asked).await.map(Json)
+    executions.list(&principal, query.as_deref()).await.map(Json)
 }
 
 /// Lists a webhook's executions, the newest first
@@ -98,20 +87,7 @@ pub(super) async fn list_of_webhook(
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ExecutionPage>, Problem> {
-    principal.require(Scope::HistoryRead)?;
-    let not_found = || Problem::from(Denied::NotFound);
-    let webhook: WebhookId = id.parse().map_err(|_| not_found())?;
-    if executions.is_anothers(&principal, webhook) {
-        return Err(not_found());
-    }
-    if executions.owner.app_of(webhook).is_none() {
-        // It was deleted, or never was.
-        let account = executions.history()?.account_of(webhook).await.map_err(failed)?;
-        let account = account.ok_or_else(not_found)?;
-        principal.owns(account, None)?;
-    }
-    let asked = executions.read(&principal, Params::read(query.as_deref()), Some(webhook))?;
-    executions.page(&principal, asked).await.map(Json)
+    executions.list_of_webhook(&principal, &id, query.as_deref()).await.map(Json)
 }
 
 /// What a request asks for.
@@ -126,6 +102,51 @@ struct Asked {
 }
 
 impl Executions {
+    /// A page of executions, as a query asks for it.
+    ///
+    /// # Errors
+    /// What is wrong with the query, or with the index.
+    pub async fn list(&self, principal: &Principal, query: Option<&str>) -> Result<ExecutionPage, Problem> {
+        principal.require(Scope::HistoryRead)?;
+        let mut params = Params::read(query);
+        let webhook = params.id("webhook");
+        if let Some(webhook) = webhook
+            && self.is_anothers(principal, webhook)
+        {
+            // All else is read first: what is wrong with it is told in any case.
+            self.read(principal, params, Some(webhook))?;
+            return Ok(ExecutionPage { results: Vec::new(), next: None, more_results: false });
+        }
+        let asked = self.read(principal, params, webhook)?;
+        self.page(principal, asked).await
+    }
+
+    /// A page of a webhook's executions.
+    ///
+    /// # Errors
+    /// If the webhook is not the principal's; what is wrong with the query, or with the index.
+    pub async fn list_of_webhook(
+        &self,
+        principal: &Principal,
+        id: &str,
+        query: Option<&str>,
+    ) -> Result<ExecutionPage, Problem> {
+        principal.require(Scope::HistoryRead)?;
+        let not_found = || Problem::from(Denied::NotFound);
+        let webhook: WebhookId = id.parse().map_err(|_| not_found())?;
+        if self.is_anothers(principal, webhook) {
+            return Err(not_found());
+        }
+        if self.owner.app_of(webhook).is_none() {
+            // It was deleted, or never was.
+            let account = self.history()?.account_of(webhook).await.map_err(failed)?;
+            let account = account.ok_or_else(not_found)?;
+            principal.owns(account, None)?;
+        }
+        let asked = self.read(principal, Params::read(query), Some(webhook))?;
+        self.page(principal, asked).await
+    }
+
     /// Whether a webhook that is there is somebody else's.
     fn is_anothers(&self, principal: &Principal, webhook: WebhookId) -> bool {
         match self.owner.app_of(webhook) {

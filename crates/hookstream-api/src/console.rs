@@ -1,0 +1,153 @@
+//! The console: pages for people, made on the server.
+//!
+//! It has no rules of its own: what it reads and writes goes through the same functions as the API's routes, as the
+//! principal who has signed in. Forms become documents, and what is wrong with a document is shown at the form's fields.
+//!
+//! Pages work without the scripts; these add what is live: a list that grows while it is looked at, a preview beside a
+//! template. Nothing is loaded from elsewhere, and the policy of every page (CSP) allows nothing else, no script in a page
+//! either.
+//!
+//! **Invariants:** a request that changes something comes from one of our own pages (`Sec-Fetch-Site`, else `Origin`);
+//! whatever comes from outside is text in a page.
+
+mod assets;
+mod audit;
+mod events;
+mod form;
+mod history;
+mod kinds;
+mod page;
+mod session;
+mod texts;
+mod visitor;
+mod webhooks;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::oauth::TokenEndpoint;
+use crate::api::Api;
+
+use self::session::Sessions;
+
+pub(crate) use self::session::SESSION_KEYS;
+
+/// Pages that are followed live at a time.
+const LIVE: usize = 500;
+
+/// What the pages are made with.
+#[derive(Debug)]
+pub(crate) struct Console {
+    api: Arc<Api>,
+    clients: Arc<TokenEndpoint>,
+    sessions: Sessions,
+    /// Cookies are for HTTPS only.
+    is_secure: bool,
+    /// Host and port of the API's URL: where pages come from, if a proxy does not say.
+    host: String,
+    live: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Console {
+    pub(crate) fn new(
+        api: Arc<Api>,
+        clients: Arc<TokenEndpoint>,
+        sessions: Sessions,
+        url: &str,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let uri = url.parse::<http::Uri>().unwrap_or_default();
+        let host = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        let is_secure = uri.scheme_str() == Some("https");
+        Self { api, clients, sessions, is_secure, host, live: Arc::new(Semaphore::new(LIVE)), shutdown }
+    }
+}
+
+pub(crate) fn sessions<'a>(keys: impl IntoIterator<Item = &'a hookstream_types::Secret>) -> Sessions {
+    Sessions::new(keys)
+}
+
+/// The console's routes.
+pub(crate) fn router(console: Arc<Console>) -> Router {
+    let pages = Router::new()
+        .route("/console", get(|| async { Redirect::to("/console/webhooks") }))
+        .route("/console/", get(|| async { Redirect::to("/console/webhooks") }))
+        .merge(session::routes())
+        .merge(webhooks::routes())
+        .merge(history::routes())
+        .merge(events::routes())
+        .merge(kinds::routes())
+        .merge(audit::routes())
+        .route("/console/{*rest}", get(page::not_found))
+        .layer(middleware::from_fn_with_state(Arc::clone(&console), own_pages_only))
+        .with_state(console);
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/console/webhooks") }))
+        .route("/console/assets/{version}/{name}", get(assets::show))
+        .merge(pages)
+        .layer(middleware::from_fn(safe_headers))
+}
+
+/// Turns away what changes something and does not come from a page of ours.
+async fn own_pages_only(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_safe || is_own(&console, request.headers()) {
+        return next.run(request).await;
+    }
+    page::plain(
+        StatusCode::FORBIDDEN,
+        "This request does not come from a page of this console: open the console anew and try again there.",
+    )
+}
+
+fn is_own(console: &Console, headers: &HeaderMap) -> bool {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let site = text(&HeaderName::from_static("sec-fetch-site"));
+    if site.is_some_and(|site| site != "same-origin") {
+        return false;
+    }
+    // Every browser says with a form where it comes from.
+    let Some(origin) = text(&ORIGIN) else { return false };
+    let Some((_, authority)) = origin.split_once("://") else { return false };
+    let is = |host: &str| !host.is_empty() && authority.eq_ignore_ascii_case(host);
+    is(&console.host) || text(&HOST).is_some_and(is)
+}
+
+/// What every answer says to the browser.
+async fn safe_headers(request: Request, next: Next) -> Response {
+    /// Scripts, styles and pictures are our own files; a page is shown in no other.
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+        base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    let mut response = next.run(request).await.into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // What somebody has seen stays in no cache; an asset says for itself how long it is good.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The console's own guards; its pages are tested in a browser.

@@ -1,0 +1,108 @@
+//! Who looks at a page.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Redirect, Response};
+use http::header::LOCATION;
+use http::{HeaderValue, Method, StatusCode};
+
+use super::Console;
+use super::page::{Nav, Page};
+use super::session::{cookie, name};
+use super::texts::{Lang, Texts};
+use crate::access::{Bound, Principal, Scope};
+
+/// Somebody who has signed in.
+#[derive(Clone, Debug)]
+pub(super) struct Visitor {
+    pub(super) principal: Principal,
+    pub(super) lang: Lang,
+    /// Where they are, to come back to.
+    path: String,
+    /// What was done by the request before, by its name in the address.
+    done: Option<String>,
+}
+
+impl FromRequestParts<Arc<Console>> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Self, Response> {
+        let path = parts.uri.path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default();
+        let found = cookie(&parts.headers, name(console.is_secure));
+        let session = found.and_then(|found| console.sessions.read(found, console.api.now()));
+        let principal = session.and_then(|session| session.who.principal(&console.api.authenticator));
+        let Some(principal) = principal else { return Err(to_sign_in(parts, &path)) };
+        let done = parts.uri.query().and_then(|query| {
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(name, _)| name == "done").map(|(_, value)| value.into_owned())
+        });
+        Ok(Self { principal, lang: Lang::of(&parts.headers), path, done })
+    }
+}
+
+/// To the page where one signs in, and from there back to the page that was asked for.
+fn to_sign_in(parts: &Parts, path: &str) -> Response {
+    let to = if parts.method == Method::GET { path } else { "/console/webhooks" };
+    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("to", to).finish();
+    let location = format!("/console/sign-in?{query}");
+    if parts.headers.contains_key("hx-request") {
+        // A part of a page is asked for: the whole page goes there.
+        let header = HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/console/sign-in"));
+        let mut response = StatusCode::UNAUTHORIZED.into_response();
+        response.headers_mut().insert("hx-redirect", header.clone());
+        response.headers_mut().insert(LOCATION, header);
+        return response;
+    }
+    Redirect::to(&location).into_response()
+}
+
+impl Visitor {
+    pub(super) fn t(&self) -> &'static Texts {
+        self.lang.texts()
+    }
+
+    pub(super) fn may(&self, scope: Scope) -> bool {
+        self.principal.scopes.allow(scope)
+    }
+
+    pub(super) fn sees_all(&self) -> bool {
+        self.principal.bound == Bound::Everything
+    }
+
+    pub(super) fn is_operator(&self) -> bool {
+        self.sees_all() && self.may(Scope::Admin)
+    }
+
+    /// A page, with what all of them have; `at` is the part of the console it belongs to.
+    pub(super) fn page(&self, at: &'static str, title: impl Into<String>) -> Page {
+        let t = self.t();
+        let is_app = matches!(self.principal.bound, Bound::App { .. });
+        let history = self.may(Scope::HistoryRead);
+        let read = self.may(Scope::WebhooksRead);
+        let all = [
+            (read, "webhooks", t.webhooks),
+            (history && !is_app, "events", t.events),
+            (read, "authorizations", t.authorizations),
+            (read, "event-types", t.event_types),
+            (read, "apps", t.apps),
+            (read && self.sees_all(), "accounts", t.accounts),
+            (read && self.sees_all(), "sources", t.sources),
+            (read && self.may(Scope::Admin), "clients", t.clients),
+            (read && !is_app, "audit", t.audit),
+        ];
+        let nav = all.into_iter().filter(|(shown, ..)| *shown);
+        let nav = nav.map(|(_, path, label)| Nav { path, label, is_here: path == at }).collect();
+        Page {
+            t,
+            lang: self.lang,
+            title: title.into(),
+            who: Some(self.principal.client.clone()),
+            nav,
+            done: self.done.as_deref().and_then(|done| t.done(done)),
+            problem: None,
+            path: self.path.clone(),
+        }
+    }
+}
