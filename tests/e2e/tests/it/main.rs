@@ -4,6 +4,7 @@ mod answers;
 mod api;
 mod bad_input;
 mod browser;
+mod console;
 mod dev;
 mod egress;
 mod flood;

@@ -1,0 +1,481 @@
+//! The console in a real browser: the whole life of a webhook as each platform's people live it, and what all pages have in
+//! common.
+
+use hookstream_e2e::{
+    ADMIN_TOKEN, Answer, Browser, CLOUDEVENTS, Caller, Message, SOON, Service, Stack, wait_until,
+};
+use serde_json::{Value, json};
+
+use crate::api::text;
+
+/// An installation whose console is open.
+struct Console {
+    stack: Stack,
+    services: [Service; 4],
+    admin: Caller,
+    browser: Browser,
+}
+
+impl Console {
+    fn open(name: &str) -> Self {
+        let stack = Stack::new(name);
+        let services = stack.start_all();
+        let api = services.iter().find(|service| service.name.contains("api")).expect("the API");
+        let admin = api.admin().with_default_account();
+        let topic = stack.source_topic();
+        let source = json!({ "name": "orders", "topics": [topic], "format": "cloudevents" });
+        admin.post("/api/v1/sources", &source).expect(201);
+        let browser = Browser::start(name);
+        let console = Self { stack, admin, browser, services };
+        console.goto("/");
+        console
+    }
+
+    fn goto(&self, path: &str) {
+        let api = self.services.iter().find(|service| service.name.contains("api")).expect("the API");
+        self.browser.goto(&format!("http://{}{path}", api.api()));
+    }
+
+    fn sign_in(&self, client: &str, secret: &str) {
+        self.browser.fill("Client id", client);
+        self.browser.fill("Client secret or token", secret);
+        self.browser.click_text("Sign in");
+        self.browser.wait_for_text("Sign out");
+    }
+
+    fn picture(&self, name: &str) {
+        self.browser.screenshot(format!("{name}.png"));
+    }
+
+    /// What the browser has to complain of, but for answers that say that something is wrong with a form, and for what htmx
+    /// says of requests that end with their page.
+    #[track_caller]
+    fn assert_quiet(&self) {
+        let errors: Vec<String> = self
+            .browser
+            .console_errors()
+            .into_iter()
+            .filter(|error| !error.contains("the server responded with a status of 4"))
+            .filter(|error| !error.contains("htmx:sendAbort") && !error.contains("htmx:afterRequest"))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
+
+    /// Nothing on the page keeps anybody from using it.
+    #[track_caller]
+    fn assert_accessible(&self) {
+        let found = self.browser.axe();
+        let serious: Vec<_> =
+            found.iter().filter(|found| matches!(found.impact.as_str(), "serious" | "critical")).collect();
+        assert!(serious.is_empty(), "{}: {serious:#?}", self.browser.url());
+    }
+}
+
+/// A: content of one's own, a template with placeholders, a secret in a header, the run history.
+#[test]
+fn the_travel_platform_lives() {
+    let console = Console::open("console-a");
+    let Console { browser, stack, admin, .. } = &console;
+    let sample = json!({ "n": 7, "Booking": { "Id": "B-1" } });
+    admin.post("/api/v1/event-types", &json!({ "name": "order.created", "sample": sample })).expect(201);
+    browser.wait_for_text("Sign in");
+    browser.fill("Client secret or token", "something that is wrong");
+    browser.click_text("Sign in");
+    browser.wait_for_text("the secret is wrong");
+    console.sign_in("", ADMIN_TOKEN);
+    browser.wait_for_text("There are no webhooks yet");
+    console.picture("a-1-empty");
+
+    // What is wrong stands at its field, and what was typed is still there.
+    browser.click_text("+ Add webhook");
+    browser.fill("Name (required)", "Bookings");
+    browser.fill("URI (required)", "example.com/hooks");
+    browser.click("input[type=checkbox][value='order.created']");
+    browser.choose("Payload", "A template of your own");
+    browser.fill("Template", r#"{"id":"[Booking.Idd]"}"#);
+    browser.fill("Secret", "a secret of ours");
+    browser.fill("Header with the secret itself", "x-secret");
+    browser.click_text("Save");
+    browser.wait_for_text("Some fields need another look");
+    console.picture("a-2-errors");
+    console.assert_accessible();
+    assert_eq!(browser.value("URI (required)"), "example.com/hooks");
+    assert_eq!(browser.value("Template"), r#"{"id":"[Booking.Idd]"}"#);
+
+    // The preview says the same while one types, and then shows what becomes of the sample.
+    browser.wait_for_text("leads nowhere");
+    browser.fill("URI (required)", &stack.receiver.url("/a"));
+    browser.fill("Template", r#"{"eventType":"[EventType]","id":"[booking.id]"}"#);
+    browser.wait_for_text(r#"{"eventType":"order.created","id":"B-1"}"#);
+    console.picture("a-3-preview");
+    browser.click("input[type=checkbox][value='standard']");
+    browser.click_text("Save");
+    browser.wait_for_text("Created.");
+    browser.wait_for_text("nothing sent yet");
+    console.picture("a-4-list");
+
+    // An event is produced to Kafka, and its delivery appears while one looks.
+    browser.click_text("Bookings");
+    browser.wait_for_text("Nothing was sent yet");
+    stack.receiver.forget();
+    stack.produce("order.created", 0, 1);
+    browser.find("#lines .delivered");
+    browser.wait_until("the page is not told to be empty", || {
+        browser.exec("return document.querySelector('.empty') === null", &json!([])) == json!(true)
+    });
+    let request = stack.receiver.seen(|seen| seen.last()[0].clone());
+    assert_eq!(request.header("x-secret"), Some("a secret of ours"));
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    assert_eq!(body["eventType"], "order.created");
+    console.picture("a-5-history");
+    browser.click("#lines a");
+    browser.wait_for_text("Copy as curl");
+    for shown in ["\"eventType\": \"order.created\"", "x-secret", "200"] {
+        browser.wait_for_text(shown);
+    }
+    browser.absent("a secret of ours");
+    console.picture("a-6-execution");
+    console.assert_accessible();
+
+    // Off, copied, gone.
+    browser.click("main p a");
+    browser.click_text("Unpublish");
+    browser.wait_for_text("Unpublished: nothing is delivered any more.");
+    browser.click_text("Duplicate");
+    browser.wait_for_text("Duplicated as a draft.");
+    assert_eq!(browser.value("Name (required)"), "Bookings (copy)");
+    browser.click_text("Remove");
+    browser.wait_for_text("Remove it for good?");
+    browser.click("dialog[open] button.danger");
+    browser.wait_for_text("Removed.");
+    browser.wait_for_text("unpublished");
+    browser.absent("(copy)");
+    console.assert_quiet();
+}
+
+/// B: an agency's client sees its own webhooks; an endpoint must answer a ping before it is saved.
+#[test]
+fn the_profile_platform_lives() {
+    let console = Console::open("console-b");
+    let Console { browser, stack, admin, .. } = &console;
+    for name in ["agency", "other"] {
+        admin.post("/api/v1/accounts", &json!({ "name": name, "verification": "ping" })).expect(201);
+    }
+    let client = json!({ "name": "manager", "account": "agency", "scopes": ["webhooks:read", "webhooks:write", "history:read"] });
+    let created = admin.post("/api/v1/clients", &client).expect(201).json();
+    let elsewhere = json!({ "name": "of another", "account": "other", "state": "draft", "url": stack.receiver.url("/x"),
+        "eventTypes": ["*"] });
+    admin.post("/api/v1/webhooks", &elsewhere).expect(201);
+    console.sign_in(&text(&created["id"]), &text(&created["clientSecret"]));
+    browser.wait_for_text("There are no webhooks yet");
+    browser.absent("of another");
+    browser.absent("Sources");
+
+    stack.receiver.on("/b", Answer::status(500));
+    browser.click_text("+ Add webhook");
+    browser.absent("Only events of this account");
+    browser.fill("Name (required)", "Profiles");
+    browser.fill("URI (required)", &stack.receiver.url("/b"));
+    browser.fill("Other events and patterns", "TRAVELLER.UPDATE");
+    browser.choose("Payload", "Profile notification");
+    browser.click("input[type=checkbox][value='standard']");
+    browser.fill("Header with the hex HMAC-SHA256 of the body", "x-signature");
+    browser.fill("Secret", "S3cret!");
+    browser.click_text("Save");
+    browser.wait_for_text("answered the request with 500");
+    console.picture("b-1-ping");
+    stack.receiver.on("/b", Answer::status(200));
+    browser.click_text("Save");
+    browser.wait_for_text("Created.");
+    browser.click_text("Profiles");
+    let event = json!({ "type": "TRAVELLER.UPDATE", "account": "agency", "data": { "uuid": "25b46ba4-0e9e-4baa-83bd-ac21a50ef998",
+        "company": { "uuid": "34f277f5-2618-4c9e-aa08-affa9f02dfaa" } } });
+    stack.receiver.forget();
+    admin.post("/api/v1/events", &event).expect(202);
+    browser.find("#lines .delivered");
+    let request = stack.receiver.seen(|seen| seen.last()[0].clone());
+    assert_eq!(request.header("x-signature").map(str::len), Some(64));
+    let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+    assert_eq!((&body["event"], &body["profileType"]), (&json!("UPDATE"), &json!("TRAVELLER")), "{body}");
+    browser.click_text("Ping");
+    browser.wait_for_text("The endpoint answered: 200");
+    browser.click_text("Unpublish");
+    browser.wait_for_text("Unpublished");
+    browser.click_text("Remove");
+    browser.click("dialog[open] button.danger");
+    browser.wait_for_text("Removed.");
+    // What is another's is not there.
+    let others = admin.get("/api/v1/webhooks?q=another").expect(200).json();
+    console.goto(&format!("/console/webhooks/{}", text(&others["results"][0]["id"])));
+    browser.wait_for_text("there is no such thing, or it is not yours");
+    console.assert_quiet();
+}
+
+/// C: an app with scopes has webhooks; a header of one's own; what a lost scope means is said.
+#[test]
+fn the_scheduling_platform_lives() {
+    let console = Console::open("console-c");
+    let Console { browser, stack, .. } = &console;
+    console.sign_in("", ADMIN_TOKEN);
+    for (kind, name, scopes) in
+        [("Event types", "order.created", "Customers"), ("Event types", "shift.created", "Shift, Resources")]
+    {
+        browser.click_text(kind);
+        browser.click_text("Add");
+        browser.fill("Name (required)", name);
+        browser.fill("Scopes", scopes);
+        browser.click_text("Save");
+        browser.wait_for_text("Created.");
+    }
+    browser.click_text("Apps");
+    browser.click_text("Add");
+    browser.fill("Name (required)", "Planner");
+    browser.fill("Scopes", "Customers");
+    browser.click_text("Save");
+    browser.wait_for_text("Created.");
+
+    browser.click_text("Webhooks");
+    browser.click_text("+ Add webhook");
+    browser.fill("Name (required)", "Planner's");
+    browser.choose("App", "Planner");
+    browser.fill("URI (required)", &stack.receiver.url("/c"));
+    browser.click("input[type=checkbox][value='order.created']");
+    browser.click("input[type=checkbox][value='shift.created']");
+    browser.click_text("Add a header");
+    browser.exec(
+        "const [name, value] = arguments; const inputs = document.querySelectorAll('[data-rows] input');
+         inputs[0].value = name; inputs[1].value = value;",
+        &json!(["x-planner", "a value of ours"]),
+    );
+    browser.click_text("Save");
+    browser.wait_for_text("needs the scope `Shift`, which the app lacks");
+    console.picture("c-1-scopes");
+    browser.click("input[type=checkbox][value='shift.created']");
+    browser.click_text("Save");
+    // No secret was typed: one was made, and is shown once.
+    browser.wait_for_text("This is shown once");
+    console.picture("c-2-secret");
+    console.assert_accessible();
+    browser.click_text("Go on to the list");
+    browser.click_text("Planner's");
+    stack.receiver.forget();
+    stack.produce("order.created", 0, 1);
+    browser.find("#lines .delivered");
+    let request = stack.receiver.seen(|seen| seen.last()[0].clone());
+    assert_eq!(request.header("x-planner"), Some("a value of ours"));
+
+    browser.click_text("Apps");
+    browser.click_text("Planner");
+    browser.fill("Scopes", "Shift");
+    browser.click_text("Save");
+    browser.wait_for_text("Saved.");
+    browser.click_text("Webhooks");
+    browser.wait_for_text("scopes");
+    browser.click_text("Planner's");
+    browser.click_text("Remove");
+    browser.click("dialog[open] button.danger");
+    browser.wait_for_text("Removed.");
+    console.assert_quiet();
+}
+
+/// D: an authorization that several use, XML with PUT, only errors are logged; in use it can't be removed.
+#[test]
+fn the_loyalty_platform_lives() {
+    let console = Console::open("console-d");
+    let Console { browser, stack, .. } = &console;
+    console.sign_in("", ADMIN_TOKEN);
+    browser.click_text("Authorizations");
+    browser.wait_for_text("There is nothing here yet.");
+    browser.click_text("Add");
+    browser.fill("Name (required)", "CRM");
+    browser.fill("Endpoint (required)", &stack.receiver.url("/"));
+    browser.choose("Type", "basic");
+    browser.fill("User name", "ann");
+    browser.fill("Password", "a password of ours");
+    console.picture("d-1-authorization");
+    browser.click_text("Save");
+    browser.wait_for_text("Created.");
+
+    browser.click_text("Webhooks");
+    browser.click_text("+ Add webhook");
+    browser.fill("Name (required)", "Points");
+    browser.fill("Description", "Points that were earned");
+    browser.fill("URI (required)", &stack.receiver.url("/d"));
+    browser.fill("Other events and patterns", "order.*");
+    browser.choose("State", "draft");
+    browser.choose("Method", "PUT");
+    browser.fill("Content type", "application/xml");
+    browser.choose("Payload", "A template of your own");
+    browser.fill("Template", "<order n=\"[n]\"/>");
+    browser.choose("Authorization", "CRM");
+    browser.click_text("Log only errors");
+    browser.fill("Secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    browser.click_text("Save");
+    browser.wait_for_text("Created.");
+    browser.wait_for_text("draft");
+    browser.click_text("Points");
+    browser.click_text("Publish");
+    browser.wait_for_text("Published: events are delivered from now on.");
+
+    stack.receiver.script("/d", [Answer::status(404).into()], Answer::status(200));
+    stack.receiver.forget();
+    stack.produce("order.created", 0, 1);
+    browser.wait_for_text("404");
+    let request = stack.receiver.seen(|seen| seen.last()[0].clone());
+    assert_eq!(request.method, "PUT");
+    assert_eq!(String::from_utf8_lossy(&request.body), "<order n=\"0\"/>");
+    assert!(request.header("authorization").is_some_and(|value| value.starts_with("Basic ")));
+    console.picture("d-2-failed");
+
+    browser.click_text("Authorizations");
+    browser.click_text("CRM");
+    browser.click_text("Remove");
+    browser.click("dialog[open] button.danger");
+    browser.wait_for_text("is still used by");
+    browser.click_text("Authorizations");
+    browser.click_text("CRM");
+    assert_eq!(browser.value("Password"), "", "a password is not shown again");
+    browser.fill("Description", "ours");
+    browser.click_text("Save");
+    browser.wait_for_text("Saved.");
+
+    browser.click_text("Webhooks");
+    browser.choose("State", "published");
+    browser.click_text("Filter");
+    browser.click_text("Points");
+    browser.click_text("Unpublish");
+    browser.wait_for_text("Unpublished");
+    browser.click_text("Duplicate");
+    browser.wait_for_text("Duplicated as a draft.");
+    browser.click_text("Save");
+    browser.wait_for_text("Points (copy)");
+    browser.click_text("Points");
+    browser.click_text("Remove");
+    browser.click("dialog[open] button.danger");
+    browser.wait_for_text("Removed.");
+    browser.wait_for_text("Points (copy)");
+    console.assert_quiet();
+}
+
+/// E: a webhook is bound to a source and to an account, in Norwegian; found by its event.
+#[test]
+fn the_booking_platform_lives() {
+    let console = Console::open("console-e");
+    let Console { browser, stack, admin, .. } = &console;
+    for name in ["hotel", "spa"] {
+        admin.post("/api/v1/accounts", &json!({ "name": name, "verification": "none" })).expect(201);
+    }
+    admin.post("/api/v1/event-types", &json!({ "name": "booking.created" })).expect(201);
+    console.sign_in("", ADMIN_TOKEN);
+    browser.click_text("Norsk");
+    browser.wait_for_text("Det finnes ingen webhooker ennå");
+    browser.click_text("+ Legg til webhook");
+    browser.fill("Navn (påkrevd)", "Analyse");
+    browser.choose("Konto", "hotel");
+    browser.choose("Kilde", "orders");
+    browser.fill("URI (påkrevd)", &stack.receiver.url("/e"));
+    browser.fill("Søk i hendelser", "book");
+    browser.click("input[type=checkbox][value='booking.created']");
+    browser.fill("Hemmelighet", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    browser.click_text("Lagre");
+    browser.wait_for_text("Opprettet.");
+    console.picture("e-1-norwegian");
+    console.assert_accessible();
+    browser.click_text("Analyse");
+    stack.receiver.forget();
+    // Another account's, and one of another source.
+    let event = |account: &str, id: &str| json!({ "type": "booking.created", "id": id, "account": account, "subject": "room-7", "data": { "n": 1 } });
+    admin.post("/api/v1/events", &event("spa", "b-1")).expect(202);
+    admin.post("/api/v1/events", &event("hotel", "b-2")).expect(202);
+    let own = json!({ "specversion": "1.0", "id": "b-3", "source": "/desk", "type": "booking.created", "account": "hotel",
+        "data": { "n": 1 } });
+    let own = Message { key: "room-7".to_owned(), value: own.to_string() };
+    stack.kafka.produce(&stack.source_topic(), CLOUDEVENTS, &[own]);
+    browser.find("#lines .delivered");
+    assert_eq!(stack.receiver.seen(|seen| seen.distinct()), 1, "one of three is its own");
+
+    browser.click_text("Hendelser");
+    browser.fill("Id hos avsenderen", "b-2");
+    browser.click_text("Søk");
+    browser.wait_until("one is found", || {
+        browser.exec("return document.querySelectorAll('tbody tr').length", &json!([])) == json!(1)
+    });
+    browser.click("tbody a");
+    browser.wait_for_text("Ingen webhook har fått den.");
+    browser.wait_for_text("room-7");
+    console.picture("e-2-event");
+    console.assert_accessible();
+
+    browser.click_text("Webhooker");
+    browser.click("a[href$='/edit']");
+    browser.fill("Navn (påkrevd)", "Analyse 2");
+    browser.click_text("Lagre");
+    browser.wait_for_text("Lagret.");
+    browser.click_text("Analyse 2");
+    browser.click_text("Avpubliser");
+    browser.wait_for_text("Avpublisert");
+    browser.click_text("Fjern");
+    browser.click("dialog[open] button.danger");
+    browser.wait_for_text("Fjernet.");
+    browser.click_text("Endringslogg");
+    browser.wait_for_text("Analyse 2");
+    console.picture("e-3-audit");
+    console.assert_quiet();
+}
+
+/// Every page, as everybody may need it: with axe, dark and light, on a phone, and quickly there.
+#[test]
+fn every_page_is_for_everybody() {
+    let console = Console::open("console-pages");
+    let Console { browser, stack, admin, .. } = &console;
+    console.assert_accessible();
+    console.sign_in("", ADMIN_TOKEN);
+    let webhook = json!({ "name": "a \"name\" <b>", "url": stack.receiver.url("/p"), "eventTypes": ["order.*", "a.b", "c.d", "e.f"],
+        "headers": { "x-a": "1" } });
+    let id = text(&admin.post("/api/v1/webhooks", &webhook).expect(201).json()["id"]);
+    admin.post("/api/v1/event-types", &json!({ "name": "order.created", "sample": { "n": 1 } })).expect(201);
+    stack.produce("order.created", 0, 3);
+    let executions = || admin.get("/api/v1/executions").expect(200).json()["results"].clone();
+    wait_until("all are delivered", SOON, || executions().as_array().is_some_and(|all| all.len() == 3));
+    let events = || admin.get("/api/v1/events").expect(200).json()["results"].clone();
+    wait_until("all are found", SOON, || events().as_array().is_some_and(|all| all.len() == 3));
+    let (execution, event) = (text(&executions()[0]["deliveryId"]), text(&events()[0]["event"]));
+    let mut paths: Vec<String> = ["authorizations", "event-types", "apps", "accounts", "sources", "clients"]
+        .iter()
+        .flat_map(|kind| [format!("/console/{kind}"), format!("/console/{kind}/new")])
+        .collect();
+    paths.extend(
+        ["/console/webhooks", "/console/webhooks/new", "/console/events", "/console/audit"]
+            .map(str::to_owned),
+    );
+    paths.push(format!("/console/webhooks/{id}"));
+    paths.push(format!("/console/webhooks/{id}/edit"));
+    paths.push(format!("/console/executions/{execution}"));
+    paths.push(format!("/console/events/{event}"));
+    paths.push("/console/event-types/order.created/edit".to_owned());
+    paths.push("/console/no-such-page".to_owned());
+    let mut slowest = (0.0, String::new());
+    for path in &paths {
+        for (width, is_dark) in [(1280, false), (360, true)] {
+            browser.resize(width, 800);
+            browser.set_dark(is_dark);
+            console.goto(path);
+            browser.wait_for_text("Sign out");
+            console.assert_accessible();
+            let wide = browser.exec("return document.documentElement.scrollWidth <= innerWidth", &json!([]));
+            assert_eq!(wide, json!(true), "{path} is wider than {width} px");
+            if width == 1280 {
+                let times = browser.performance();
+                assert!(times.transferred_bytes < 150_000, "{path}: {times:?}");
+                if times.first_contentful_paint_ms > slowest.0 {
+                    slowest = (times.first_contentful_paint_ms, format!("{path}: {times:?}"));
+                }
+            }
+            let name = path.trim_start_matches("/console/").replace(['/', '?'], "-");
+            let name = name.replace(&id, "ID").replace(&execution, "ID").replace(&event, "ID");
+            console.picture(&format!("page-{name}-{width}"));
+        }
+    }
+    println!("the slowest first paint: {slowest:?}");
+    console.assert_quiet();
+}
