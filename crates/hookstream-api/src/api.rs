@@ -16,6 +16,7 @@ use hookstream_wire::config::WriteId;
 use uuid::Uuid;
 
 use crate::access::{Authenticator, Cursors, Denied, Principal};
+use crate::console::Links;
 use crate::history::Executions;
 use crate::metrics::ApiMetrics;
 use crate::problem::{FieldError, Kind, Problem};
@@ -41,6 +42,10 @@ pub struct Api {
     pub origin: String,
     /// How long a webhook's old secret counts after a rotation.
     pub overlap: std::time::Duration,
+    /// Makes links to portals.
+    pub(crate) links: Links,
+    /// What clients call it, without a slash at the end.
+    pub url: String,
     pub metrics: Arc<ApiMetrics>,
 }
 

@@ -17,6 +17,7 @@ mod form;
 mod history;
 mod kinds;
 mod page;
+mod portal;
 mod session;
 mod texts;
 mod visitor;
@@ -40,9 +41,8 @@ use tokio_util::sync::CancellationToken;
 use crate::access::oauth::TokenEndpoint;
 use crate::api::Api;
 
-use self::session::Sessions;
-
-pub(crate) use self::session::SESSION_KEYS;
+pub(crate) use self::portal::{Links, Portal};
+pub(crate) use self::session::{SESSION_KEYS, Sessions};
 
 /// Pages that are followed live at a time.
 const LIVE: usize = 500;
@@ -52,11 +52,13 @@ const LIVE: usize = 500;
 pub(crate) struct Console {
     api: Arc<Api>,
     clients: Arc<TokenEndpoint>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     /// Cookies are for HTTPS only.
     is_secure: bool,
     /// Host and port of the API's URL: where pages come from, if a proxy does not say.
     host: String,
+    /// The policy of pages that may be framed; none: nobody may.
+    framed: Option<HeaderValue>,
     live: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
@@ -65,40 +67,45 @@ impl Console {
     pub(crate) fn new(
         api: Arc<Api>,
         clients: Arc<TokenEndpoint>,
-        sessions: Sessions,
+        sessions: Arc<Sessions>,
         url: &str,
+        framed_by: &[String],
         shutdown: CancellationToken,
     ) -> Self {
         let uri = url.parse::<http::Uri>().unwrap_or_default();
         let host = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
         let is_secure = uri.scheme_str() == Some("https");
-        Self { api, clients, sessions, is_secure, host, live: Arc::new(Semaphore::new(LIVE)), shutdown }
+        let framed = if framed_by.is_empty() { None } else { policy(&framed_by.join(" ")) };
+        let live = Arc::new(Semaphore::new(LIVE));
+        Self { api, clients, sessions, is_secure, host, framed, live, shutdown }
     }
 }
 
-pub(crate) fn sessions<'a>(keys: impl IntoIterator<Item = &'a hookstream_types::Secret>) -> Sessions {
-    Sessions::new(keys)
-}
-
-/// The console's routes.
+/// The console's routes, and the portal's.
 pub(crate) fn router(console: Arc<Console>) -> Router {
+    let webhooks = || webhooks::routes().merge(history::routes());
     let pages = Router::new()
-        .route("/console", get(|| async { Redirect::to("/console/webhooks") }))
-        .route("/console/", get(|| async { Redirect::to("/console/webhooks") }))
         .merge(session::routes())
-        .merge(webhooks::routes())
-        .merge(history::routes())
+        .merge(webhooks())
         .merge(events::routes())
         .merge(kinds::routes())
         .merge(audit::routes())
-        .route("/console/{*rest}", get(page::not_found))
+        .route("/{*rest}", get(page::not_found));
+    let portal =
+        Router::new().merge(portal::routes()).merge(webhooks()).route("/{*rest}", get(page::not_found));
+    let to_list = || get(|| async { Redirect::to("/console/webhooks") });
+    let pages = Router::new()
+        .nest(page::CONSOLE, pages)
+        .nest(page::PORTAL, portal)
         .layer(middleware::from_fn_with_state(Arc::clone(&console), own_pages_only))
-        .with_state(console);
+        .with_state(Arc::clone(&console));
     Router::new()
-        .route("/", get(|| async { Redirect::to("/console/webhooks") }))
+        .route("/", to_list())
+        .route("/console", to_list())
+        .route("/console/", to_list())
         .route("/console/assets/{version}/{name}", get(assets::show))
         .merge(pages)
-        .layer(middleware::from_fn(safe_headers))
+        .layer(middleware::from_fn_with_state(console, safe_headers))
 }
 
 /// Turns away what changes something and does not come from a page of ours.
@@ -126,17 +133,33 @@ fn is_own(console: &Console, headers: &HeaderMap) -> bool {
     is(&console.host) || text(&HOST).is_some_and(is)
 }
 
+/// Scripts, styles and pictures are our own files; a page is shown in pages of `ancestors` only.
+fn policy(ancestors: &str) -> Option<HeaderValue> {
+    let text = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
+         form-action 'self'; frame-ancestors {ancestors}"
+    );
+    HeaderValue::from_str(&text).ok()
+}
+
 /// What every answer says to the browser.
-async fn safe_headers(request: Request, next: Next) -> Response {
-    /// Scripts, styles and pictures are our own files; a page is shown in no other.
-    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-        base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+async fn safe_headers(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+    // A portal may be framed by whom the settings name.
+    let framed = request.uri().path().starts_with(page::PORTAL) && console.framed.is_some();
     let mut response = next.run(request).await.into_response();
     let headers = response.headers_mut();
+    match console.framed.as_ref().filter(|_| framed) {
+        Some(policy) => drop(headers.insert(CONTENT_SECURITY_POLICY, policy.clone())),
+        None => {
+            headers.insert(
+                CONTENT_SECURITY_POLICY,
+                policy("'none'").unwrap_or(HeaderValue::from_static("sandbox")),
+            );
+            headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        }
+    }
     for (name, value) in [
-        (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),

@@ -15,6 +15,7 @@ mod docs;
 pub mod events;
 pub mod history;
 pub mod metrics;
+mod portal;
 pub mod problem;
 mod request;
 pub mod resources;
@@ -57,7 +58,7 @@ use crate::access::token::AccessTokens;
 use crate::access::{Cursors, ForeignScope, Principal, ScopeMap};
 use crate::api::{Api, Shared};
 use crate::bridges::{Configured, Keys, Sink};
-use crate::console::{Console, SESSION_KEYS};
+use crate::console::{Console, Links, SESSION_KEYS, Sessions};
 use crate::events::{EventLimits, Events};
 use crate::history::{Executions, Index, IndexSpec, Indexer};
 use crate::metrics::ApiMetrics;
@@ -177,6 +178,8 @@ fn router(
         Cursors::new(&cursor_keys),
         Arc::new(configured.clone()),
     ));
+    let session_keys: Vec<Secret> = keyring.derive(SESSION_KEYS).into_iter().map(|(_, key)| key).collect();
+    let sessions = Arc::new(Sessions::new(&session_keys));
     let api = Arc::new(Api {
         follower: Arc::clone(follower),
         writer,
@@ -188,16 +191,18 @@ fn router(
         user_agent: settings.sender.user_agent().to_owned(),
         origin: origin(&api_settings.url),
         overlap: api_settings.secret_overlap,
+        links: Links(Arc::clone(&sessions)),
+        url: api_settings.url.trim_end_matches('/').to_owned(),
         metrics: Arc::clone(&metrics),
     });
     let token_endpoint =
         Arc::new(TokenEndpoint::new(Arc::new(configured.clone()), tokens, scopes, Arc::clone(&now), random));
-    let session_keys: Vec<Secret> = keyring.derive(SESSION_KEYS).into_iter().map(|(_, key)| key).collect();
     let console = console::router(Arc::new(Console::new(
         Arc::clone(&api),
         Arc::clone(&token_endpoint),
-        console::sessions(&session_keys),
+        sessions,
         &api_settings.url,
+        &api_settings.portal_origins,
         ctx.shutdown.clone(),
     )));
     let sink = Sink {

@@ -300,4 +300,5 @@ pub(crate) fn resources() -> OpenApiRouter<Shared> {
         .merge(scoped(OpenApiRouter::new().routes(routes!(render)), Webhooks::READ, Webhooks::READ))
         .merge(crate::configuration::router())
         .merge(crate::transfer::router())
+        .merge(crate::portal::router())
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 use crate::secrets::redacted;
 use crate::services::address;
-use crate::values::{duration, format_duration};
+use crate::values::{comma_or_seq, duration, format_duration};
 
 /// `api`
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -29,6 +29,9 @@ pub struct ApiSettings {
     pub requests_per_second: u32,
     #[serde(with = "duration")]
     pub secret_overlap: Duration,
+    /// Origins whose pages may show a portal in a frame.
+    #[serde(deserialize_with = "comma_or_seq")]
+    pub portal_origins: Vec<String>,
     /// Scopes of other platforms.
     pub scopes: Vec<ScopeRule>,
     /// Whose tokens are taken.
@@ -103,6 +106,17 @@ impl ApiSettings {
         }
         if self.requests_per_second == 0 {
             problems.push(Problem::new("api.requests_per_second", "must be 1 or more").with_value(0));
+        }
+        for (idx, origin) in self.portal_origins.iter().enumerate() {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let is_host = |host: &str| {
+                !host.is_empty()
+                    && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+            };
+            if !host.is_some_and(is_host) {
+                let message = "must be an origin: `https://app.example`, without a path";
+                problems.push(Problem::new(format!("api.portal_origins[{idx}]"), message).with_value(origin));
+            }
         }
         for (idx, rule) in self.scopes.iter().enumerate() {
             for grant in rule.grants.iter().filter(|grant| !SCOPES.contains(&grant.as_str())) {

@@ -17,7 +17,7 @@ use super::visitor::Visitor;
 use crate::history::{AuditAction, AuditItem};
 
 pub(super) fn routes() -> Router<Arc<Console>> {
-    Router::new().route("/console/audit", get(list))
+    Router::new().route("/audit", get(list))
 }
 
 #[derive(Template)]

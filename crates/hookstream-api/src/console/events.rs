@@ -18,7 +18,7 @@ use crate::history::Recorded;
 use crate::history::events::{EventDetail, EventItem};
 
 pub(super) fn routes() -> Router<Arc<Console>> {
-    Router::new().route("/console/events", get(list)).route("/console/events/{event}", get(show))
+    Router::new().route("/events", get(list)).route("/events/{event}", get(show))
 }
 
 #[derive(Template)]

@@ -326,6 +326,7 @@ impl Field {
                     Some(form) => form
                         .all(self.at)
                         .zip(form.all(&values))
+                        .filter(|(name, value)| !name.is_empty() || !value.is_empty())
                         .map(|(name, value)| Row {
                             name: name.to_owned(),
                             value: value.to_owned(),

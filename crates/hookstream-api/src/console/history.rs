@@ -29,9 +29,9 @@ const OUTCOMES: &[&str] = &["waiting", "delivered", "dead", "skipped"];
 
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
-        .route("/console/webhooks/{id}/live", get(live))
-        .route("/console/executions/{id}", get(show))
-        .route("/console/executions/{id}/{number}/{which}", get(download))
+        .route("/webhooks/{id}/live", get(live))
+        .route("/executions/{id}", get(show))
+        .route("/executions/{id}/{number}/{which}", get(download))
 }
 
 /// Which executions.
@@ -158,6 +158,7 @@ impl Texts {
 #[template(path = "lines.html")]
 struct Lines {
     t: &'static Texts,
+    base: &'static str,
     lines: Vec<Line>,
 }
 
@@ -193,7 +194,8 @@ impl Following {
             // What can't be had now may be had in a second.
             let Ok(found) = found else { continue };
             let lines = found.results.into_iter().map(Line::of).collect();
-            let html = Lines { t: self.visitor.t(), lines }.render().unwrap_or_default();
+            let html =
+                Lines { t: self.visitor.t(), base: self.visitor.base, lines }.render().unwrap_or_default();
             if html != self.shown {
                 let event = Event::default().event("lines").data(html.replace('\r', ""));
                 self.shown = html;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use http::header::IF_MATCH;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -203,18 +203,18 @@ pub(super) fn routes() -> Router<Arc<Console>> {
 }
 
 fn routes_of<K: Screened>() -> Router<Arc<Console>> {
-    let path = |rest: &str| format!("/console/{}{rest}", K::PATH);
+    let path = |rest: &str| format!("/{}{rest}", K::PATH);
     Router::new().route(&path(""), get(list::<K>).post(create::<K>)).merge(form_routes::<K>()).route(
         &path("/{id}"),
-        get(async |Path(id): Path<String>| {
-            Redirect::to(&format!("/console/{}/{}/edit", K::PATH, encoded(&id)))
+        get(async |visitor: Visitor, Path(id): Path<String>| {
+            visitor.to(&format!("{}/{}/edit", K::PATH, encoded(&id)))
         }),
     )
 }
 
 /// The form of a new one and of one that is there, and its removal.
 pub(super) fn form_routes<K: Screened>() -> Router<Arc<Console>> {
-    let path = |rest: &str| format!("/console/{}{rest}", K::PATH);
+    let path = |rest: &str| format!("/{}{rest}", K::PATH);
     Router::new()
         .route(&path("/new"), get(new::<K>))
         .route(&path("/{id}/edit"), get(edit::<K>).post(save::<K>))
@@ -510,20 +510,24 @@ pub(super) async fn create<K: Screened>(
     let made = async {
         let document = document::<K>(&form, &json!({}))?;
         let mut headers = HeaderMap::new();
-        if let Ok(once) = HeaderValue::from_str(form.get("once")) {
+        if let Ok(once) = HeaderValue::from_str(form.get("once"))
+            && !once.is_empty()
+        {
             headers.insert("idempotency-key", once);
         }
         resources::create_one::<K>(&console.api, &visitor.principal, &headers, document).await
     };
-    let list = format!("/console/{}", K::PATH);
     match made.await {
         Ok(created) => match created.generated {
-            None => Redirect::to(&format!("{list}?done=created")).into_response(),
+            None => visitor.to(&format!("{}?done=created", K::PATH)),
             Some((_, secret)) => {
                 let name = text(created.shown.document.get("name"));
                 let id = (K::PATH == "clients").then(|| created.shown.id.clone());
                 let page = visitor.page(K::PATH, name.clone());
-                page::render(StatusCode::OK, &SecretPage { page, name, id, secret, to: list })
+                page::render(
+                    StatusCode::OK,
+                    &SecretPage { page, name, id, secret, to: visitor.path(K::PATH) },
+                )
             }
         },
         Err(problem) => {
@@ -567,7 +571,7 @@ async fn save<K: Screened>(
         resources::update::<K>(&console.api, &visitor.principal, &id, &seen(&form), merge).await
     };
     match saved.await {
-        Ok(_) => Redirect::to(&format!("/console/{}?done=saved", K::PATH)).into_response(),
+        Ok(_) => visitor.to(&format!("{}?done=saved", K::PATH)),
         Err(problem) => {
             let at = At { console: &console, visitor: &visitor, shown: Some(&shown) };
             at.render::<K>(Some(&form), Some(&problem))
@@ -581,7 +585,7 @@ async fn delete<K: Screened>(
     Path(id): Path<String>,
 ) -> Response {
     match resources::delete::<K>(&console.api, &visitor.principal, &id, &HeaderMap::new()).await {
-        Ok(_) => Redirect::to(&format!("/console/{}?done=deleted", K::PATH)).into_response(),
+        Ok(_) => visitor.to(&format!("{}?done=deleted", K::PATH)),
         Err(problem) => page::trouble(&visitor, K::PATH, &problem),
     }
 }

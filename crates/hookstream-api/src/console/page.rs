@@ -10,6 +10,11 @@ use super::texts::{Lang, Texts};
 use super::visitor::Visitor;
 use crate::problem::Problem;
 
+/// Where the console is.
+pub(super) const CONSOLE: &str = "/console";
+/// Where the part of it is that customers see, in the pages of those who have hookstream.
+pub(super) const PORTAL: &str = "/portal";
+
 /// The frame of a page.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -25,6 +30,8 @@ pub(super) struct Page {
     pub(super) problem: Option<String>,
     /// Its own address.
     pub(super) path: String,
+    /// Where the pages are: those of the console, or of a portal.
+    pub(super) base: &'static str,
 }
 
 /// A part of the console.
@@ -39,7 +46,21 @@ impl Page {
     pub(super) fn without_visitor(lang: Lang, title: impl Fn(&Texts) -> &'static str) -> Self {
         let t = lang.texts();
         let title = title(t).to_owned();
-        Self { t, lang, title, who: None, nav: Vec::new(), done: None, problem: None, path: String::new() }
+        Self {
+            t,
+            lang,
+            title,
+            who: None,
+            nav: Vec::new(),
+            done: None,
+            problem: None,
+            path: String::new(),
+            base: CONSOLE,
+        }
+    }
+
+    pub(super) fn is_portal(&self) -> bool {
+        self.base == PORTAL
     }
 
     /// The address of an asset.

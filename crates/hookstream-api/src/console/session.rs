@@ -21,10 +21,11 @@ use sha2::Sha256;
 use super::Console;
 use super::form::Form;
 use super::page::{self, Page};
+use super::portal::Portal;
 use super::texts::Lang;
 use crate::access::Principal;
-use crate::access::authenticate::Authenticator;
 use crate::access::oauth::{OauthError, Peer};
+use crate::api::Api;
 
 /// The purpose that the keys of sessions are derived for.
 pub(crate) const SESSION_KEYS: &str = "hookstream console sessions";
@@ -55,10 +56,14 @@ pub(super) enum Who {
     Admin { token: String },
     /// A registered client.
     Client { id: String },
+    /// A customer, with a link that was made for them.
+    Portal(Portal),
+    /// Who follows a link has such a portal for so many seconds.
+    Link { portal: Portal, seconds: u64 },
 }
 
 impl Sessions {
-    pub(super) fn new<'a>(keys: impl IntoIterator<Item = &'a Secret>) -> Self {
+    pub(crate) fn new<'a>(keys: impl IntoIterator<Item = &'a Secret>) -> Self {
         let hmac = |key: &Secret| Hmac::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
         Self { keys: keys.into_iter().map(hmac).collect() }
     }
@@ -99,14 +104,21 @@ fn tag(key: &Hmac<Sha256>, body: &[u8]) -> Hmac<Sha256> {
 
 impl Who {
     /// What they may do now; none: nothing any more.
-    pub(super) fn principal(&self, authenticator: &Authenticator) -> Option<Principal> {
+    pub(super) fn principal(&self, api: &Api) -> Option<Principal> {
+        let authenticator = &api.authenticator;
         match self {
             Self::Admin { token } => {
                 let is_it = authenticator.admin.as_ref().is_some_and(|admin| admin.fingerprint() == *token);
                 is_it.then(Principal::admin)
             }
             Self::Client { id } => authenticator.client(id),
+            Self::Portal(portal) => portal.principal(api),
+            Self::Link { .. } => None,
         }
+    }
+
+    pub(super) fn is_portal(&self) -> bool {
+        matches!(self, Self::Portal(_))
     }
 }
 
@@ -130,9 +142,9 @@ pub(super) fn set_cookie(console: &Console, name: &str, value: &str, age: Durati
 
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
-        .route("/console/sign-in", get(show).post(sign_in))
-        .route("/console/sign-out", post(sign_out))
-        .route("/console/language", post(language))
+        .route("/sign-in", get(show).post(sign_in))
+        .route("/sign-out", post(sign_out))
+        .route("/language", post(language))
 }
 
 #[derive(Template)]

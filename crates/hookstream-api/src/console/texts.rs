@@ -102,6 +102,8 @@ texts! {
     client_id: "Client id", "Klient-id";
     client_id_hint: "Leave it empty to sign in with the operator's token.", "La stå tomt for å logge inn med operatørens token.";
     client_secret: "Client secret or token", "Klienthemmelighet eller token";
+    portal_over: "This page is not open any more", "Denne siden er ikke åpen lenger";
+    portal_again: "Go back to where you came from, and open it from there again.", "Gå tilbake dit du kom fra, og åpne den derfra på nytt.";
     menu: "Parts of the console", "Deler av konsollen";
     webhooks: "Webhooks", "Webhooker";
     webhook: "Webhook", "Webhook";

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Redirect, Response};
 use http::header::LOCATION;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::Console;
-use super::page::{Nav, Page};
+use super::page::{CONSOLE, Nav, PORTAL, Page};
+use super::portal;
 use super::session::{cookie, name};
 use super::texts::{Lang, Texts};
 use crate::access::{Bound, Principal, Scope};
@@ -19,6 +20,8 @@ use crate::access::{Bound, Principal, Scope};
 pub(super) struct Visitor {
     pub(super) principal: Principal,
     pub(super) lang: Lang,
+    /// The pages that they see.
+    pub(super) base: &'static str,
     /// Where they are, to come back to.
     path: String,
     /// What was done by the request before, by its name in the address.
@@ -29,16 +32,24 @@ impl FromRequestParts<Arc<Console>> for Visitor {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Self, Response> {
-        let path = parts.uri.path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default();
-        let found = cookie(&parts.headers, name(console.is_secure));
-        let session = found.and_then(|found| console.sessions.read(found, console.api.now()));
-        let principal = session.and_then(|session| session.who.principal(&console.api.authenticator));
-        let Some(principal) = principal else { return Err(to_sign_in(parts, &path)) };
+        // The routes below a prefix see their paths without it.
+        let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
+        let path = uri.path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default();
+        let base = if path.starts_with(PORTAL) { PORTAL } else { CONSOLE };
+        let name = if base == PORTAL { portal::COOKIE } else { name(console.is_secure) };
+        let session =
+            cookie(&parts.headers, name).and_then(|found| console.sessions.read(found, console.api.now()));
+        // A portal's session is none of the console's, nor the other way round.
+        let session = session.filter(|session| session.who.is_portal() == (base == PORTAL));
+        let principal = session.and_then(|session| session.who.principal(&console.api));
+        let Some(principal) = principal else {
+            return Err(if base == PORTAL { portal::over(&parts.headers) } else { to_sign_in(parts, &path) });
+        };
         let done = parts.uri.query().and_then(|query| {
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
             pairs.find(|(name, _)| name == "done").map(|(_, value)| value.into_owned())
         });
-        Ok(Self { principal, lang: Lang::of(&parts.headers), path, done })
+        Ok(Self { principal, lang: Lang::of(&parts.headers), base, path, done })
     }
 }
 
@@ -63,6 +74,16 @@ impl Visitor {
         self.lang.texts()
     }
 
+    /// The address of a page.
+    pub(super) fn path(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.base)
+    }
+
+    /// To a page.
+    pub(super) fn to(&self, rest: &str) -> Response {
+        Redirect::to(&self.path(rest)).into_response()
+    }
+
     pub(super) fn may(&self, scope: Scope) -> bool {
         self.principal.scopes.allow(scope)
     }
@@ -79,6 +100,7 @@ impl Visitor {
     pub(super) fn page(&self, at: &'static str, title: impl Into<String>) -> Page {
         let t = self.t();
         let is_app = matches!(self.principal.bound, Bound::App { .. });
+        let is_portal = self.base == PORTAL;
         let history = self.may(Scope::HistoryRead);
         let read = self.may(Scope::WebhooksRead);
         let all = [
@@ -92,7 +114,9 @@ impl Visitor {
             (read && self.may(Scope::Admin), "clients", t.clients),
             (read && !is_app, "audit", t.audit),
         ];
-        let nav = all.into_iter().filter(|(shown, ..)| *shown);
+        // A portal is of webhooks, and of nothing else.
+        let nav =
+            all.into_iter().filter(|(is_shown, path, _)| *is_shown && (!is_portal || *path == "webhooks"));
         let nav = nav.map(|(_, path, label)| Nav { path, label, is_here: path == at }).collect();
         Page {
             t,
@@ -103,6 +127,7 @@ impl Visitor {
             done: self.done.as_deref().and_then(|done| t.done(done)),
             problem: None,
             path: self.path.clone(),
+            base: self.base,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
@@ -75,19 +75,19 @@ const ROWS: u32 = 25;
 
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()
-        .route("/console/webhooks", get(list).post(kinds::create::<Webhooks>))
+        .route("/webhooks", get(list).post(kinds::create::<Webhooks>))
         .merge(kinds::form_routes::<Webhooks>())
-        .route("/console/webhooks/{id}", get(show))
-        .route("/console/webhooks/{id}/publish", post(publish))
-        .route("/console/webhooks/{id}/unpublish", post(unpublish))
-        .route("/console/webhooks/{id}/pause", post(pause))
-        .route("/console/webhooks/{id}/resume", post(resume))
-        .route("/console/webhooks/{id}/duplicate", post(duplicate))
-        .route("/console/webhooks/{id}/ping", post(ping))
-        .route("/console/webhooks/{id}/test", post(test))
-        .route("/console/webhooks/{id}/rotate-secret", post(rotate))
-        .route("/console/preview", post(preview))
-        .route("/console/secret", post(secret))
+        .route("/webhooks/{id}", get(show))
+        .route("/webhooks/{id}/publish", post(publish))
+        .route("/webhooks/{id}/unpublish", post(unpublish))
+        .route("/webhooks/{id}/pause", post(pause))
+        .route("/webhooks/{id}/resume", post(resume))
+        .route("/webhooks/{id}/duplicate", post(duplicate))
+        .route("/webhooks/{id}/ping", post(ping))
+        .route("/webhooks/{id}/test", post(test))
+        .route("/webhooks/{id}/rotate-secret", post(rotate))
+        .route("/preview", post(preview))
+        .route("/secret", post(secret))
 }
 
 #[derive(Template)]
@@ -356,7 +356,7 @@ async fn webhook_page(
 async fn act(console: &Arc<Console>, visitor: &Visitor, id: &str, action: Action, done: &str) -> Response {
     let acted = operations::act(&console.api, &visitor.principal, id, &HeaderMap::new(), action).await;
     match acted {
-        Ok(_) => Redirect::to(&format!("/console/webhooks/{}?done={done}", encoded(id))).into_response(),
+        Ok(_) => visitor.to(&format!("webhooks/{}?done={done}", encoded(id))),
         Err(problem) => webhook_page(console, visitor, id, None, Err(problem)).await,
     }
 }
@@ -383,10 +383,7 @@ async fn duplicate(
 ) -> Response {
     let (headers, body) = (HeaderMap::new(), Map::new());
     match operations::duplicate(&console.api, &visitor.principal, &id, &headers, &body).await {
-        Ok(copy) => {
-            let to = format!("/console/webhooks/{}/edit?done=duplicated", encoded(&copy.shown.id));
-            Redirect::to(&to).into_response()
-        }
+        Ok(copy) => visitor.to(&format!("webhooks/{}/edit?done=duplicated", encoded(&copy.shown.id))),
         Err(problem) => webhook_page(&console, &visitor, &id, None, Err(problem)).await,
     }
 }
@@ -407,7 +404,7 @@ async fn rotate(State(console): State<Arc<Console>>, visitor: Visitor, Path(id):
         Ok(shown) => {
             let name = text(shown.document.get("name"));
             let secret = text(shown.document.get("generatedSecret"));
-            let to = format!("/console/webhooks/{}", encoded(&id));
+            let to = visitor.path(&format!("webhooks/{}", encoded(&id)));
             let page = visitor.page("webhooks", name.clone());
             page::render(StatusCode::OK, &SecretPage { page, name, id: None, secret, to })
         }

@@ -2,7 +2,7 @@
 //! common.
 
 use hookstream_e2e::{
-    ADMIN_TOKEN, Answer, Browser, CLOUDEVENTS, Caller, Message, SOON, Service, Stack, wait_until,
+    ADMIN_TOKEN, Answer, Browser, CLOUDEVENTS, Caller, Message, Role, SOON, Service, Stack, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::api::text;
 /// An installation whose console is open.
 struct Console {
     stack: Stack,
-    services: [Service; 4],
+    _services: [Service; 4],
     admin: Caller,
     browser: Browser,
 }
@@ -26,14 +26,13 @@ impl Console {
         let source = json!({ "name": "orders", "topics": [topic], "format": "cloudevents" });
         admin.post("/api/v1/sources", &source).expect(201);
         let browser = Browser::start(name);
-        let console = Self { stack, admin, browser, services };
+        let console = Self { stack, admin, browser, _services: services };
         console.goto("/");
         console
     }
 
     fn goto(&self, path: &str) {
-        let api = self.services.iter().find(|service| service.name.contains("api")).expect("the API");
-        self.browser.goto(&format!("http://{}{path}", api.api()));
+        self.browser.goto(&format!("http://{}{path}", self.admin.addr));
     }
 
     fn sign_in(&self, client: &str, secret: &str) {
@@ -478,4 +477,213 @@ fn every_page_is_for_everybody() {
     }
     println!("the slowest first paint: {slowest:?}");
     console.assert_quiet();
+}
+
+/// What people and endpoints say stays text, wherever it is shown.
+#[test]
+fn what_comes_from_outside_stays_text() {
+    const HOSTILE: &[&str] = &[
+        "<img src=x onerror=alert(1)>",
+        "\"><svg onload=alert(1)>",
+        "javascript:alert(1)",
+        "</textarea><script>alert(1)</script>",
+        "{{constructor.constructor('alert(1)')()}}",
+        "=HYPERLINK(\"http://x\",\"y\")",
+        "<iframe src=//evil>",
+    ];
+    let console = Console::open("console-hostile");
+    let Console { browser, stack, admin, .. } = &console;
+    console.sign_in("", ADMIN_TOKEN);
+    for (n, hostile) in HOSTILE.iter().enumerate() {
+        let path = format!("/h{n}");
+        // Of control characters there is one more in the body.
+        let answer = Answer::status(200).header("x-hostile", hostile).body(format!("{hostile} a\u{1b}[31m"));
+        stack.receiver.on(&path, answer);
+        let webhook = json!({ "name": format!("{n} {hostile}"), "description": hostile, "url": stack.receiver.url(&path),
+            "eventTypes": [format!("hostile.n{n}")] });
+        let id = text(&admin.post("/api/v1/webhooks", &webhook).expect(201).json()["id"]);
+        let event =
+            json!({ "type": format!("hostile.n{n}"), "subject": hostile, "data": { "said": hostile } });
+        admin.post("/api/v1/events", &event).expect(202);
+        let found = || {
+            admin.get(&format!("/api/v1/executions?webhook={id}")).expect(200).json()["results"][0].clone()
+        };
+        wait_until("it is delivered", SOON, || found()["outcome"] == "delivered");
+        let execution = found();
+        let events = || admin.get(&format!("/api/v1/events/{}", text(&execution["event"])));
+        wait_until("the event is found", SOON, || events().status == 200);
+        let pages = [
+            "/console/webhooks".to_owned(),
+            format!("/console/webhooks/{id}"),
+            format!("/console/webhooks/{id}/edit"),
+            format!("/console/executions/{}", text(&execution["deliveryId"])),
+            format!("/console/events/{}", text(&execution["event"])),
+            format!(
+                "/console/webhooks?{}",
+                url::form_urlencoded::Serializer::new(String::new()).append_pair("q", hostile).finish()
+            ),
+        ];
+        for page in &pages {
+            console.goto(page);
+            browser.wait_for_text("Sign out");
+            let shown = "return document.documentElement.outerHTML.length > 0 && \
+                (document.body.innerText + [...document.querySelectorAll('input, textarea')].map((it) => it.value).join(' ')).includes(arguments[0])";
+            browser.wait_until(&format!("{page} shows {hostile}"), || {
+                browser.exec(shown, &json!([hostile])) == json!(true)
+            });
+            let foreign = "return document.querySelectorAll('iframe, svg, img:not([src^=\"/console/\"]), script:not([src^=\"/console/\"]), a[href^=\"javascript\" i]').length";
+            assert_eq!(browser.exec(foreign, &json!([])), json!(0), "{page}");
+        }
+    }
+    console.goto("/console/audit");
+    browser.wait_for_text(HOSTILE[0]);
+    console.assert_quiet();
+}
+
+/// Requests that change something come from our own pages.
+#[test]
+fn nobody_elses_page_can_act() {
+    let console = Console::open("console-foreign");
+    let nobody = Caller { addr: console.admin.addr, token: None };
+    let own = format!("http://{}", nobody.addr);
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let body = format!("client=&secret={ADMIN_TOKEN}&to=");
+    let table: &[(&[(&str, &str)], u16)] = &[
+        (&[("origin", &own)], 303),
+        (&[("origin", &own), ("sec-fetch-site", "same-origin")], 303),
+        (&[("origin", &own), ("sec-fetch-site", "cross-site")], 403),
+        (&[("origin", &own), ("sec-fetch-site", "same-site")], 403),
+        (&[("origin", "null")], 403),
+        (&[("origin", "https://evil.example")], 403),
+        (&[("origin", "http://127.0.0.1.evil.example")], 403),
+        (&[], 403),
+    ];
+    for (headers, status) in table {
+        let headers: Vec<(&str, &str)> = headers.iter().copied().chain([form]).collect();
+        let reply = nobody.call("POST", "/console/sign-in", &headers, &body);
+        assert_eq!(reply.status, *status, "{headers:?}: {reply:?}");
+        assert!(!reply.headers.contains_key("access-control-allow-origin"), "{reply:?}");
+    }
+    let reply = nobody.call("POST", "/console/sign-in", &[form, ("origin", &own)], &body);
+    let cookie = reply.headers["set-cookie"].clone();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+    let session = cookie.split(';').next().expect("a cookie").to_owned();
+    // With a session, too.
+    let stolen = [form, ("cookie", &*session), ("origin", "https://evil.example")];
+    assert_eq!(nobody.call("POST", "/console/accounts", &stolen, "name=x").status, 403);
+    let mine = [form, ("cookie", &*session), ("origin", &*own)];
+    assert_eq!(nobody.call("POST", "/console/accounts", &mine, "name=x&verification=none").status, 303);
+    // A cookie is no token, and what is read says so to nobody else's scripts.
+    assert_eq!(nobody.call("GET", "/api/v1/webhooks", &[("cookie", &*session)], "").status, 401);
+    let page = nobody.call(
+        "GET",
+        "/console/webhooks",
+        &[("cookie", &*session), ("origin", "https://evil.example")],
+        "",
+    );
+    assert_eq!(page.status, 200);
+    assert!(!page.headers.contains_key("access-control-allow-origin"));
+    assert!(page.headers["content-security-policy"].contains("frame-ancestors 'none'"));
+    assert_eq!(page.headers["x-content-type-options"], "nosniff");
+}
+
+/// A customer's portal: the webhooks of one account, and nothing else.
+#[test]
+fn a_portal_is_of_one_account_and_of_nothing_else() {
+    let console = Console::open("console-portal");
+    let Console { browser, stack, admin, .. } = &console;
+    for name in ["hotel", "spa"] {
+        admin.post("/api/v1/accounts", &json!({ "name": name, "verification": "none" })).expect(201);
+        let webhook = json!({ "name": format!("of the {name}"), "account": name, "url": stack.receiver.url("/x"),
+            "eventTypes": ["a.b"] });
+        admin.post("/api/v1/webhooks", &webhook).expect(201);
+    }
+    let shop = json!({ "name": "shop", "account": "hotel", "scopes": ["webhooks:read", "webhooks:write"] });
+    let (shop, _) = admin.register(&shop);
+    shop.post("/api/v1/portal-links", &json!({ "account": "spa" })).expect(404);
+    shop.post("/api/v1/portal-links", &json!({ "app": "none" })).expect(404);
+    shop.post("/api/v1/portal-links", &json!({ "lifetime": "25h" })).expect(400);
+    admin.post("/api/v1/portal-links", &json!({})).expect(400);
+    let link = shop.post("/api/v1/portal-links", &json!({ "lifetime": "10m" })).expect(201).json();
+    let link = text(&link["url"]);
+    let path =
+        link.split_once("/portal/").map(|(_, rest)| format!("/portal/{rest}")).expect("a portal's link");
+    console.goto("/portal/webhooks");
+    browser.wait_for_text("This page is not open any more");
+    console.goto(&path);
+    browser.wait_for_text("of the hotel");
+    browser.absent("of the spa");
+    for absent in ["Event types", "Audit", "Sign out"] {
+        browser.absent(absent);
+    }
+    console.picture("portal");
+    console.assert_accessible();
+    browser.click_text("+ Add webhook");
+    browser.fill("Name (required)", "the customer's");
+    browser.fill("URI (required)", &stack.receiver.url("/y"));
+    browser.fill("Other events and patterns", "order.*");
+    browser.click_text("Save");
+    browser.wait_for_text("This is shown once");
+    browser.click_text("Go on to the list");
+    browser.click_text("the customer's");
+    browser.wait_for_text("Nothing was sent yet");
+    assert!(browser.url().contains("/portal/webhooks/"));
+    // The session is the portal's alone.
+    console.goto("/console/webhooks");
+    browser.wait_for_text("Sign in");
+    for path in ["/portal/events", "/portal/audit", "/portal/clients", "/portal/accounts/new"] {
+        console.goto(path);
+        browser.wait_for_text("there is no such page");
+    }
+    let others = admin.get("/api/v1/webhooks?q=spa").expect(200).json();
+    console.goto(&format!("/portal/webhooks/{}", text(&others["results"][0]["id"])));
+    browser.wait_for_text("there is no such thing, or it is not yours");
+    let made = admin.get("/api/v1/webhooks?q=customer").expect(200).json();
+    assert!(text(&made["results"][0]["actor"]).starts_with("portal:client:"), "{made}");
+    // Who made the link is no more: so is the portal.
+    let clients = admin.get("/api/v1/clients?q=shop").expect(200).json();
+    admin.delete(&format!("/api/v1/clients/{}", text(&clients["results"][0]["id"]))).expect(204);
+    console.goto("/portal/webhooks");
+    browser.wait_for_text("This page is not open any more");
+}
+
+/// A portal stands in the pages of those whom the settings name, and in nobody else's.
+#[test]
+fn a_portal_is_framed_by_whom_the_settings_name() {
+    let stack = Stack::new("console-framed");
+    let mut api = stack.launch(Role::Api, &[("API__PORTAL_ORIGINS", "https://app.example")]);
+    api.wait_ready();
+    let admin = api.admin().with_default_account();
+    let link = admin.post("/api/v1/portal-links", &json!({ "account": "default" })).expect(201).json();
+    let link = text(&link["url"]);
+    let path =
+        link.split_once("/portal/").map(|(_, rest)| format!("/portal/{rest}")).expect("a portal's link");
+    let nobody = Caller { addr: admin.addr, token: None };
+    let opened = nobody.call("GET", &path, &[], "");
+    assert_eq!((opened.status, opened.headers["location"].as_str()), (303, "/portal/webhooks"), "{opened:?}");
+    let cookie = &opened.headers["set-cookie"];
+    for part in ["__Secure-", "; Secure", "; HttpOnly", "; SameSite=None", "; Partitioned", "; Path=/portal"]
+    {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let session = cookie.split(';').next().expect("a cookie");
+    let page = nobody.call("GET", "/portal/webhooks", &[("cookie", session)], "");
+    assert_eq!(page.status, 200, "{page:?}");
+    assert!(
+        page.headers["content-security-policy"].contains("frame-ancestors https://app.example"),
+        "{page:?}"
+    );
+    assert!(!page.headers.contains_key("x-frame-options"));
+    let console = nobody.call("GET", "/console/sign-in", &[], "");
+    assert!(console.headers["content-security-policy"].contains("frame-ancestors 'none'"));
+    assert_eq!(console.headers["x-frame-options"], "DENY");
+    // A link is no session, and a session no link.
+    let link = path.rsplit('/').next().expect("a link");
+    let name = session.split('=').next().expect("a name");
+    let wrong = nobody.call("GET", "/portal/webhooks", &[("cookie", &format!("{name}={link}"))], "");
+    assert_eq!(wrong.status, 401);
+    let session = session.split_once('=').expect("a value").1;
+    assert_eq!(nobody.call("GET", &format!("/portal/open/{session}"), &[], "").status, 401);
+    let elsewhere = format!("hookstream={session}");
+    assert_eq!(nobody.call("GET", "/console/webhooks", &[("cookie", &elsewhere)], "").status, 303);
 }
