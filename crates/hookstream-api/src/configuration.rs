@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use hookstream_core::config::entity_and_action;
+use hookstream_wire::config::WebhookRecord;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -20,7 +21,7 @@ use crate::access::{Principal, Scope};
 use crate::api::{Api, Shared};
 use crate::description::{Changed, Created, Patch, Unfit, scoped};
 use crate::problem::{FieldError, Problem};
-use crate::request::{Body, Parameters};
+use crate::request::{Body, ListParameters, Parameters};
 use crate::resources::documents::Sensitive;
 use crate::resources::webhooks::Webhooks;
 use crate::resources::{self, Kinds as _, merged};
@@ -143,7 +144,10 @@ async fn search(
         }
         ControlFlow::Continue(())
     };
-    resources::scan::<Webhooks>(&api, &principal, principal.bound.account(), String::new(), take).await;
+    let asked = ListParameters::default();
+    let may = |webhook: &WebhookRecord| Webhooks::may_match(webhook, &asked, &words);
+    let account = principal.bound.account();
+    resources::scan::<Webhooks>(&api, &principal, account, String::new(), may, take).await;
     Ok(axum::Json(json!({ "moreResults": more, "results": results })))
 }
 

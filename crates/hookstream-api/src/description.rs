@@ -51,6 +51,7 @@ const OAUTH2: &str = "oauth2";
         (name = "history", description = "What became of deliveries, and who changed what"),
         (name = "configuration", description = "The whole configuration as one document"),
         (name = "profile platform", description = "Webhooks as a profile platform's clients know them"),
+        (name = "portal", description = "Links with which customers manage the webhooks that are theirs"),
         (name = "tokens", description = "Access tokens (RFC 6749)"),
     )
 )]

@@ -83,6 +83,11 @@ pub trait Kinds: Send + Sync + 'static {
     /// Its document.
     fn show(state: &State, record: &Self::Record) -> Value;
 
+    /// Whether it may have what a list asks for: what can be told without its document, which takes longer to make.
+    fn may_match(_: &Self::Record, _: &ListParameters, _: &str) -> bool {
+        true
+    }
+
     /// Whether it has what a list asks for, beyond free text.
     fn matches(_: &Value, _: &ListParameters) -> bool {
         true
@@ -188,7 +193,8 @@ pub async fn list<K: Kinds>(
         last = id;
         ControlFlow::Continue(())
     };
-    scan::<K>(api, principal, account, after, take).await;
+    let may = |record: &K::Record| K::may_match(record, parameters, &words);
+    scan::<K>(api, principal, account, after, may, take).await;
     let next = more.then(|| api.cursors.make(&of, last.as_bytes()));
     Ok(Page { results, more_results: more, next })
 }
@@ -199,6 +205,7 @@ pub(crate) async fn scan<K: Kinds>(
     principal: &Principal,
     account: Option<AccountUid>,
     mut after: String,
+    may: impl Fn(&K::Record) -> bool,
     mut take: impl FnMut(String, Value) -> ControlFlow<()>,
 ) {
     loop {
@@ -206,7 +213,7 @@ pub(crate) async fn scan<K: Kinds>(
             let mut last = None;
             for record in K::each(state, account, &after).take(AT_A_TIME) {
                 let Facts { id, account, app, .. } = K::facts(record);
-                if owns(principal, account, app).is_ok() {
+                if owns(principal, account, app).is_ok() && may(record) {
                     take(id.clone(), K::show(state, record))?;
                 }
                 last = Some(id);

@@ -10,6 +10,7 @@ use crate::entries;
 use crate::error::HistoryError;
 use crate::events;
 use crate::fold::{self, Execution, Turn, failure_code, type_code};
+use crate::minutes;
 use crate::query;
 use crate::sql::{Columns, Sql, Value};
 
@@ -86,6 +87,7 @@ impl History {
         let Some(place) = place else { return self.elsewhere(tx, Feed::Attempts, batch).await };
         let (changes, owner, void) = entries::valid(parsed, place.owner);
         let mut known = load(self.kind, &mut tx, changes.iter().map(|change| change.delivery)).await?;
+        let counted = minutes::count(&known, batch.partition, &changes);
         let turns = fold::fold(&mut known, batch.partition, changes);
         let mut changed: Vec<&Execution> = Vec::with_capacity(turns.len());
         let mut seen = rustc_hash::FxHashSet::default();
@@ -98,6 +100,7 @@ impl History {
         }
         write_executions(self.kind, &mut tx, &changed).await?;
         write_turns(self.kind, &mut tx, batch.partition, &turns).await?;
+        minutes::write(self.kind, &mut tx, &counted).await?;
         let rows = turns.len() as u64;
         self.advance(&mut tx, Feed::Attempts, batch, owner, rows).await?;
         tx.commit().await.map_err(HistoryError::sql("commit attempts"))?;

@@ -259,7 +259,7 @@ impl History {
         let another = known.as_deref().is_some_and(|known| known != topic_id);
         if another {
             let tables: &[&'static str] = match feed {
-                Feed::Attempts => &["DELETE FROM executions", "DELETE FROM attempts"],
+                Feed::Attempts => &["DELETE FROM executions", "DELETE FROM attempts", "DELETE FROM minutes"],
                 Feed::Audit => &["DELETE FROM audit"],
                 Feed::Events => &["DELETE FROM events"],
             };

@@ -56,6 +56,9 @@ impl History {
             let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
             UnixMillis(now.0.saturating_sub(age))
         });
+        if retention.age.is_some() {
+            self.retain_minutes(cutoff).await?;
+        }
         let events = self.retain_events(retention, cutoff).await?;
         let removed = events + self.retain_attempts(retention, cutoff).await?;
         Ok(Retained { removed, more: removed > 0 })

@@ -7,8 +7,10 @@
 //! execution's row before. `events` are ordered and looked for alike; a text that is looked for has a number of its own, its
 //! code, which several texts may share.
 
+use crate::minutes;
+
 /// Changes with the tables: an index of another version is built anew.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// What the databases call differently.
 pub(crate) struct Dialect {
@@ -64,10 +66,17 @@ pub(crate) fn create(dialect: &Dialect) -> Vec<String> {
         format!("CREATE INDEX events_id ON events (id_code, {KEY})"),
         format!("CREATE INDEX events_subject ON events (account, subject_code, {KEY}) WHERE subject_code IS NOT NULL"),
     ]);
+    all.extend([
+        format!(
+            "CREATE TABLE minutes (scope {bytes} NOT NULL, minute BIGINT NOT NULL, part INTEGER NOT NULL, {}, PRIMARY KEY (scope, minute, part)) {table_end}",
+            minutes::definitions()
+        ),
+        "CREATE INDEX minutes_minute ON minutes (minute)".to_owned(),
+    ]);
     all.push(format!("CREATE TABLE version (number BIGINT NOT NULL PRIMARY KEY) {table_end}"));
     all.push(format!("INSERT INTO version VALUES ({VERSION})"));
     all
 }
 
 pub(crate) const TABLES: &[&str] =
-    &["positions", "topics", "executions", "attempts", "audit", "events", "version"];
+    &["positions", "topics", "executions", "attempts", "audit", "events", "minutes", "version"];

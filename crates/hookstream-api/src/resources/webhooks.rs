@@ -72,6 +72,29 @@ impl Kinds for Webhooks {
         render::webhook(state, webhook, Form::Api)
     }
 
+    fn may_match(webhook: &WebhookRecord, parameters: &ListParameters, words: &str) -> bool {
+        let has = |text: &str| text.to_lowercase().contains(words);
+        let state = match webhook.state {
+            WebhookState::Draft => "draft",
+            WebhookState::Published => "published",
+            WebhookState::Unpublished => "unpublished",
+            WebhookState::Paused => "paused",
+            WebhookState::Disabled => "disabled",
+        };
+        let gets = |event_type: &String| {
+            let mut patterns = webhook.event_types.iter();
+            patterns.any(|pattern| hookstream_core::matching::pattern_matches(pattern, event_type))
+        };
+        parameters.state.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(state))
+            && parameters.event_type.as_ref().is_none_or(gets)
+            && (words.is_empty()
+                || has(&webhook.name)
+                || has(&webhook.url)
+                || webhook.description.as_deref().is_some_and(has)
+                || webhook.event_types.iter().any(|pattern| has(pattern))
+                || has(&webhook.id.to_string()))
+    }
+
     fn matches(document: &Value, parameters: &ListParameters) -> bool {
         let is = |field: &str, wanted: &Option<String>| {
             let found = document.get(field).and_then(Value::as_str);

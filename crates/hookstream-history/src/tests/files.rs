@@ -140,6 +140,54 @@ fn what_is_too_old_or_too_much_goes() {
 }
 
 #[test]
+fn what_happened_is_counted_by_the_minute() {
+    on_each(|backend| async move {
+        let history = History::open(&backend).await.unwrap();
+        // Three partitions, two accounts; a record in ten seconds.
+        for partition in 0..3_u64 {
+            let records: Vec<Record> = (0..30)
+                .map(|n| {
+                    let (delivery, about) = about(n + 100 * partition, partition);
+                    let is_good = n % 3 > 0;
+                    let made =
+                        exchange(&about, 1, if is_good { Ok(200) } else { Ok(500) }, is_good && n % 2 == 0);
+                    let verdict = if is_good {
+                        Verdict::Delivered
+                    } else {
+                        Verdict::Dead { reason: DeadReason::Exhausted }
+                    };
+                    let decision = decision(delivery, 1, verdict, None);
+                    let n = n.cast_signed();
+                    record(n, n * 10_000, decided(1, vec![decision], Some(&made)))
+                })
+                .collect();
+            feed(&history, i32::try_from(partition).unwrap(), &records, &mut Chance(partition)).await;
+        }
+        let whole = (UnixMillis(0), UnixMillis(1_000_000));
+        let minutes = history.minutes(None, whole.0, whole.1).await.unwrap();
+        assert_eq!(
+            minutes.iter().map(|(at, _)| at.0).collect::<Vec<_>>(),
+            [0, 60_000, 120_000, 180_000, 240_000]
+        );
+        for (_, counts) in &minutes {
+            // Successes that are not listed count as well.
+            assert_eq!((counts.delivered, counts.failed, counts.dead, counts.took[0]), (12, 6, 6, 18));
+        }
+        let one = history.minutes(Some(account(1)), UnixMillis(60_000), UnixMillis(180_000)).await.unwrap();
+        assert_eq!(one.len(), 2);
+        assert_eq!((one[0].1.delivered, one[0].1.dead), (4, 2));
+        assert!(history.minutes(Some(account(7)), whole.0, whole.1).await.unwrap().is_empty());
+        let slow = history.slowest(Some(account(1)), UnixMillis(0), 5).await.unwrap();
+        assert_eq!(slow, [(WebhookId(id(2, 1)), 0.7)]);
+        assert_eq!(history.slowest(None, UnixMillis(0), 2).await.unwrap().len(), 2);
+        let age = Retention { age: Some(Duration::from_secs(100)), rows: None, bytes: None };
+        history.retain(&age, UnixMillis(280_000)).await.unwrap();
+        assert_eq!(history.minutes(None, whole.0, whole.1).await.unwrap().len(), 2);
+        history.close().await;
+    });
+}
+
+#[test]
 fn who_changed_what() {
     use hookstream_wire::audit::{Action, Audit};
     on_each(|backend| async move {
