@@ -16,6 +16,7 @@ mod events;
 mod form;
 mod history;
 mod kinds;
+mod overview;
 mod page;
 mod portal;
 mod session;
@@ -87,6 +88,7 @@ pub(crate) fn router(console: Arc<Console>) -> Router {
     let pages = Router::new()
         .merge(session::routes())
         .merge(webhooks())
+        .merge(overview::routes())
         .merge(events::routes())
         .merge(kinds::routes())
         .merge(audit::routes())

@@ -16,6 +16,7 @@ mod executions;
 pub mod index;
 mod metrics;
 mod params;
+pub mod stats;
 mod view;
 
 use std::fmt;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use hookstream_history::{History, HistoryError, Key};
 use hookstream_log::fetch::Fetcher;
-use hookstream_types::{AccountUid, AppId, Chain, WebhookId};
+use hookstream_types::{AccountUid, AppId, Chain, UnixMillis, WebhookId};
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,6 +51,9 @@ pub trait Owner: Send + Sync + 'static {
     fn app_of(&self, webhook: WebhookId) -> Option<(AccountUid, Option<AppId>)>;
 }
 
+/// What time it is.
+pub type Now = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
 /// For reading the records of an execution.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Executions whose records are read at a time; more wait.
@@ -65,6 +69,7 @@ pub struct Executions {
     events: Arc<str>,
     cursors: Cursors,
     owner: Arc<dyn Owner>,
+    now: Now,
     readers: Semaphore,
 }
 
@@ -103,7 +108,8 @@ pub(crate) fn routes() -> OpenApiRouter<Routes> {
         .routes(routes!(executions::list_of_webhook))
         .routes(routes!(detail::show))
         .routes(routes!(events::list))
-        .routes(routes!(events::show));
+        .routes(routes!(events::show))
+        .routes(routes!(stats::show));
     let audit = OpenApiRouter::new().routes(routes!(audit::list));
     // With a token that is bound to no account it is `admin`.
     let audit = scoped(audit, Scope::WebhooksRead, Scope::WebhooksRead);
@@ -120,8 +126,9 @@ impl Executions {
         events: Arc<str>,
         cursors: Cursors,
         owner: Arc<dyn Owner>,
+        now: Now,
     ) -> Self {
-        Self { index, fetcher, attempts, events, cursors, owner, readers: Semaphore::new(READERS) }
+        Self { index, fetcher, attempts, events, cursors, owner, now, readers: Semaphore::new(READERS) }
     }
 
     fn history(&self) -> Result<&History, Problem> {

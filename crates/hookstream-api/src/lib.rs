@@ -177,6 +177,7 @@ fn router(
         Arc::clone(&topics.events),
         Cursors::new(&cursor_keys),
         Arc::new(configured.clone()),
+        Arc::new(move || clock.wall()),
     ));
     let session_keys: Vec<Secret> = keyring.derive(SESSION_KEYS).into_iter().map(|(_, key)| key).collect();
     let sessions = Arc::new(Sessions::new(&session_keys));

@@ -24,6 +24,9 @@ assets! {
     "console.js", "console.js", "text/javascript; charset=utf-8";
     "htmx.js", "vendor/htmx.min.js", "text/javascript; charset=utf-8";
     "sse.js", "vendor/sse.min.js", "text/javascript; charset=utf-8";
+    "charts.js", "charts.js", "text/javascript; charset=utf-8";
+    "uplot.js", "vendor/uplot.min.js", "text/javascript; charset=utf-8";
+    "uplot.css", "vendor/uplot.css", "text/css; charset=utf-8";
     "icon.svg", "icon.svg", "image/svg+xml";
 }
 

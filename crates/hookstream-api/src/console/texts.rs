@@ -104,6 +104,17 @@ texts! {
     client_secret: "Client secret or token", "Klienthemmelighet eller token";
     portal_over: "This page is not open any more", "Denne siden er ikke åpen lenger";
     portal_again: "Go back to where you came from, and open it from there again.", "Gå tilbake dit du kom fra, og åpne den derfra på nytt.";
+    overview: "Overview", "Oversikt";
+    failed: "failed attempts", "mislykkede forsøk";
+    per_minute: "Deliveries per minute", "Leveringer per minutt";
+    durations: "How long attempts take", "Hvor lenge forsøk varer";
+    as_numbers: "The same in numbers", "Det samme i tall";
+    waiting_by: "Waiting, by when they are tried again", "Venter, etter når de prøves igjen";
+    and_more: "And more.", "Og flere.";
+    most_failing: "Most failing", "Flest feil";
+    slowest: "Slowest", "Tregest";
+    nobody: "Nobody.", "Ingen.";
+    no_deliveries: "Nothing was delivered in this time. Choose a longer one, or publish a webhook and send an event.", "Ingenting ble levert i dette tidsrommet. Velg et lengre, eller publiser en webhook og send en hendelse.";
     menu: "Parts of the console", "Deler av konsollen";
     webhooks: "Webhooks", "Webhooker";
     webhook: "Webhook", "Webhook";

@@ -104,6 +104,7 @@ impl Visitor {
         let history = self.may(Scope::HistoryRead);
         let read = self.may(Scope::WebhooksRead);
         let all = [
+            (history && !is_app, "overview", t.overview),
             (read, "webhooks", t.webhooks),
             (history && !is_app, "events", t.events),
             (read, "authorizations", t.authorizations),

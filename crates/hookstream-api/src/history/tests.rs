@@ -45,6 +45,8 @@ async fn everybody_finds_their_own_and_nothing_else() {
         (show(gone), [[200, 1], LOST, LOST, [200, 1]]),
         (show(delivery(77, W1)), [LOST, LOST, LOST, LOST]),
         ("/api/v1/executions/x".to_owned(), [LOST, LOST, LOST, LOST]),
+        ("/api/v1/stats".to_owned(), [[200, 0], [200, 0], LOST, [200, 0]]),
+        (format!("/api/v1/stats?account={A}"), [[200, 0], LOST, LOST, [200, 0]]),
         ("/api/v1/events".to_owned(), [[200, 5], [200, 1], LOST, [200, 6]]),
         (format!("/api/v1/events?account={A}"), [[200, 5], LOST, LOST, [200, 5]]),
         (format!("/api/v1/events?account={B}&subject=7"), [LOST, [200, 1], LOST, [200, 1]]),
@@ -103,6 +105,26 @@ async fn scopes_are_needed() {
         let (found, body) = world.get(who, path).await;
         assert_eq!(found, status, "{who} {path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn what_happened_lately() {
+    let world = World::new().await;
+    let (status, all) = world.get("admin", "/api/v1/stats").await;
+    assert_eq!(status, 200, "{all}");
+    let (_, a) = world.get("a", "/api/v1/stats").await;
+    let (_, b) = world.get("b", "/api/v1/stats").await;
+    let count = |stats: &serde_json::Value, field: &str| stats["total"][field].as_u64().unwrap();
+    for field in ["delivered", "failed", "dead", "skipped"] {
+        assert_eq!(count(&all, field), count(&a, field) + count(&b, field), "{field}");
+    }
+    assert_eq!((count(&b, "delivered"), count(&b, "failed")), (1, 0), "{b}");
+    assert_eq!(a["total"]["p50Ms"].as_f64().map(|ms| (10.0..=25.0).contains(&ms)), Some(true), "{a}");
+    assert_eq!(a["points"].as_array().map(Vec::len), Some(60));
+    assert!(b["failing"].as_array().unwrap().is_empty(), "{b}");
+    assert_eq!(a["failing"][0]["webhook"], json!(W2));
+    let (status, refused) = world.get("a", "/api/v1/stats?from=2020-01-01T00:00:00Z").await;
+    assert_eq!((status, &refused["errors"][0]["field"]), (400, &json!("from")));
 }
 
 #[tokio::test]

@@ -447,6 +447,7 @@ fn every_page_is_for_everybody() {
         ["/console/webhooks", "/console/webhooks/new", "/console/events", "/console/audit"]
             .map(str::to_owned),
     );
+    paths.push("/console/overview?span=6h".to_owned());
     paths.push(format!("/console/webhooks/{id}"));
     paths.push(format!("/console/webhooks/{id}/edit"));
     paths.push(format!("/console/executions/{execution}"));
@@ -476,6 +477,12 @@ fn every_page_is_for_everybody() {
         }
     }
     println!("the slowest first paint: {slowest:?}");
+    // What was delivered is counted, drawn, and there in numbers.
+    console.goto("/console/overview");
+    assert_eq!(browser.text(".tiles dd"), "3");
+    browser.find(".chart canvas");
+    browser.click("summary");
+    browser.find("details[open] tbody tr");
     console.assert_quiet();
 }
 

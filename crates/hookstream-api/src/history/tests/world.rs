@@ -387,8 +387,15 @@ impl World {
         });
         let fetcher = Fetcher::new(&settings()).unwrap();
         let cursors = Cursors::new([&key()]);
-        let executions =
-            Executions::new(index, fetcher, topic.into(), events.into(), cursors, Arc::new(Webhooks));
+        let executions = Executions::new(
+            index,
+            fetcher,
+            topic.into(),
+            events.into(),
+            cursors,
+            Arc::new(Webhooks),
+            Arc::new(|| UnixMillis(START + 60_000)),
+        );
         let (router, _) = router(Arc::new(executions), Arc::clone(&authenticator)).split_for_parts();
         Self { router, authenticator, _dir: dir }
     }
