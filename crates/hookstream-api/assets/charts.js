@@ -9,7 +9,7 @@ for (const place of document.querySelectorAll(".chart")) {
   const { x, unit, lines } = JSON.parse(place.dataset.chart);
   const axis = { stroke: colors.axis, grid: { stroke: colors.grid, width: 1 } };
   const value = (_, number) => (number == null ? "–" : `${Math.round(number * 100) / 100} ${unit}`);
-  const series = lines.map(({ label, kind }) => ({ label, value, stroke: colors[kind], width: 2, points: { show: false } }));
+  const series = lines.map(({ label, kind }) => ({ label, value, stroke: colors[kind], width: 2, points: { show: lines.length > 0 && label.startsWith("p"), size: 5 } }));
   const options = {
     width: place.clientWidth,
     height: 220,

@@ -16,6 +16,7 @@ mod executions;
 pub mod index;
 mod metrics;
 mod params;
+pub mod rejected;
 pub mod stats;
 mod view;
 
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use hookstream_history::{History, HistoryError, Key};
+use hookstream_log::admin::Admin;
 use hookstream_log::fetch::Fetcher;
 use hookstream_types::{AccountUid, AppId, Chain, UnixMillis, WebhookId};
 use tokio::sync::Semaphore;
@@ -59,14 +61,23 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// Executions whose records are read at a time; more wait.
 const READERS: usize = 16;
 
+/// The topics that records are read from, for people to look at.
+#[derive(Clone, Debug)]
+pub struct HistoryTopics {
+    pub attempts: Arc<str>,
+    pub events: Arc<str>,
+    pub rejected: Arc<str>,
+    /// Of each of them.
+    pub partitions: i32,
+    /// Knows where partitions end.
+    pub admin: Arc<Admin>,
+}
+
 /// What the routes work with.
 pub struct Executions {
     index: Index,
     fetcher: Fetcher,
-    /// The topic of the attempts.
-    attempts: Arc<str>,
-    /// The topic of the events.
-    events: Arc<str>,
+    topics: HistoryTopics,
     cursors: Cursors,
     owner: Arc<dyn Owner>,
     now: Now,
@@ -75,7 +86,7 @@ pub struct Executions {
 
 impl fmt::Debug for Executions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Executions").field("attempts", &self.attempts).finish_non_exhaustive()
+        f.debug_struct("Executions").field("topics", &self.topics).finish_non_exhaustive()
     }
 }
 
@@ -109,7 +120,8 @@ pub(crate) fn routes() -> OpenApiRouter<Routes> {
         .routes(routes!(detail::show))
         .routes(routes!(events::list))
         .routes(routes!(events::show))
-        .routes(routes!(stats::show));
+        .routes(routes!(stats::show))
+        .routes(routes!(rejected::list));
     let audit = OpenApiRouter::new().routes(routes!(audit::list));
     // With a token that is bound to no account it is `admin`.
     let audit = scoped(audit, Scope::WebhooksRead, Scope::WebhooksRead);
@@ -117,18 +129,16 @@ pub(crate) fn routes() -> OpenApiRouter<Routes> {
 }
 
 impl Executions {
-    /// `attempts` and `events` are the topics that records are read from.
     #[must_use]
     pub fn new(
         index: Index,
         fetcher: Fetcher,
-        attempts: Arc<str>,
-        events: Arc<str>,
+        topics: HistoryTopics,
         cursors: Cursors,
         owner: Arc<dyn Owner>,
         now: Now,
     ) -> Self {
-        Self { index, fetcher, attempts, events, cursors, owner, now, readers: Semaphore::new(READERS) }
+        Self { index, fetcher, topics, cursors, owner, now, readers: Semaphore::new(READERS) }
     }
 
     fn history(&self) -> Result<&History, Problem> {

@@ -14,6 +14,7 @@ mod description;
 mod docs;
 pub mod events;
 pub mod history;
+mod matching;
 pub mod metrics;
 mod portal;
 pub mod problem;
@@ -40,6 +41,7 @@ use axum::{Json, Router};
 use hookstream_config::{Base, ConfigWriter, os_random};
 use hookstream_egress::Client;
 use hookstream_history::{Backend, Retention};
+use hookstream_log::admin::Admin;
 use hookstream_log::appender::Appender;
 use hookstream_log::fetch::Fetcher;
 use hookstream_runtime::{Ctx, ServiceError};
@@ -60,7 +62,7 @@ use crate::api::{Api, Shared};
 use crate::bridges::{Configured, Keys, Sink};
 use crate::console::{Console, Links, SESSION_KEYS, Sessions};
 use crate::events::{EventLimits, Events};
-use crate::history::{Executions, Index, IndexSpec, Indexer};
+use crate::history::{Executions, HistoryTopics, Index, IndexSpec, Indexer};
 use crate::metrics::ApiMetrics;
 use crate::problem::{Kind, Problem};
 
@@ -173,8 +175,13 @@ fn router(
     let executions = Arc::new(Executions::new(
         index,
         Fetcher::new(kafka)?,
-        Arc::clone(&topics.attempts),
-        Arc::clone(&topics.events),
+        HistoryTopics {
+            attempts: Arc::clone(&topics.attempts),
+            events: Arc::clone(&topics.events),
+            rejected: Arc::clone(&topics.rejected),
+            partitions: *partitions,
+            admin: Arc::new(Admin::new(kafka)?),
+        },
         Cursors::new(&cursor_keys),
         Arc::new(configured.clone()),
         Arc::new(move || clock.wall()),

@@ -301,4 +301,5 @@ pub(crate) fn resources() -> OpenApiRouter<Shared> {
         .merge(crate::configuration::router())
         .merge(crate::transfer::router())
         .merge(crate::portal::router())
+        .merge(crate::matching::router())
 }

@@ -94,6 +94,56 @@ pub fn is_matched(state: WebhookState) -> bool {
     }
 }
 
+/// What of a webhook decides which events concern it.
+#[derive(Clone, Copy, Debug)]
+pub struct Interest<'a> {
+    pub account: AccountUid,
+    pub state: WebhookState,
+    pub source: Option<&'a str>,
+    pub event_types: &'a [String],
+}
+
+/// Why an event does not concern a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The event is of another account.
+    Account,
+    /// The webhook takes no part now.
+    State(WebhookState),
+    /// The event came through another source.
+    Source,
+    /// None of the patterns is for the event's type.
+    EventType,
+}
+
+impl Interest<'_> {
+    /// All that keeps an event from concerning the webhook; nothing: it does, and [`Index::matches`] finds it.
+    #[must_use]
+    pub fn mismatches(&self, event: &EventAttributes) -> Vec<Mismatch> {
+        let mut all = Vec::new();
+        if self.account != event.account {
+            all.push(Mismatch::Account);
+        }
+        if !is_matched(self.state) {
+            all.push(Mismatch::State(self.state));
+        }
+        if self.source.is_some_and(|source| source != event.source) {
+            all.push(Mismatch::Source);
+        }
+        if !self.event_types.iter().any(|pattern| pattern_matches(pattern, &event.event_type)) {
+            all.push(Mismatch::EventType);
+        }
+        all
+    }
+}
+
+impl<'a> From<&'a Webhook> for Interest<'a> {
+    fn from(webhook: &'a Webhook) -> Self {
+        let Webhook { account, state, source, event_types, .. } = webhook;
+        Self { account: *account, state: *state, source: source.as_deref(), event_types }
+    }
+}
+
 impl Buckets {
     fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.below.is_empty() && self.all.is_empty()
@@ -317,6 +367,24 @@ mod tests {
     }
 
     proptest! {
+        /// What is said about a webhook and an event is what the index does.
+        #[test]
+        fn what_is_explained_is_what_is_matched(
+            account in 1u128..3,
+            state in 0usize..5,
+            source in proptest::option::of("orders|billing"),
+            patterns in proptest::collection::vec("(a|b|a\\.b)(\\.\\*)?|\\*|a\\*", 0..4),
+            event_type in "(a|b)(\\.(a|b)){0,2}\\.?",
+        ) {
+            use WebhookState::{Disabled, Draft, Paused, Published, Unpublished};
+            let state = [Draft, Published, Unpublished, Paused, Disabled][state];
+            let account = AccountUid(Uuid::from_u128(account));
+            let webhook = Webhook { account, state, source, event_types: patterns, ..webhook(1, &[]) };
+            let event = event(&event_type);
+            let mismatches = Interest::from(&webhook).mismatches(&event);
+            prop_assert_eq!(mismatches.is_empty(), matched(vec![webhook], &event) == [1], "{:?}", mismatches);
+        }
+
         /// Whatever is put in and taken out, one by one: the index is the one that is built at once.
         #[test]
         fn changed_is_as_built(

@@ -16,6 +16,7 @@ use super::page::{self, Page};
 use super::visitor::Visitor;
 use crate::history::Recorded;
 use crate::history::events::{EventDetail, EventItem};
+use crate::matching::{MatchRequest, Matches, explain};
 
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new().route("/events", get(list)).route("/events/{event}", get(show))
@@ -97,6 +98,8 @@ struct EventPage {
     data: Option<String>,
     is_binary: bool,
     lines: Vec<(String, Line)>,
+    /// As it is configured now.
+    matches: Option<Matches>,
 }
 
 async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(event): Path<String>) -> Response {
@@ -116,6 +119,9 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(event)
             (name.unwrap_or_else(|| id.to_string()), Line::of(execution))
         })
         .collect();
+    let asked = MatchRequest { event: Some(event), ..MatchRequest::default() };
+    // An event whose data is not kept any more is shown without.
+    let matches = explain(&console.api, &visitor.principal, asked).await.ok();
     let EventDetail { event, recorded, time, origin, extensions, content_type, data } = detail;
     let account =
         console.api.look(|state| state.account(event.account).map(|record| record.account.name.clone()));
@@ -150,6 +156,7 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(event)
         data: data.map(pretty),
         is_binary,
         lines,
+        matches,
     };
     page::render(StatusCode::OK, &template)
 }

@@ -18,6 +18,8 @@ use super::page::{self, Page};
 use super::visitor::Visitor;
 use crate::access::{Principal, Scope};
 use crate::api::Api;
+use crate::history::events::EventItem;
+use crate::history::rejected::RejectedItem;
 use crate::problem::{FieldError, Kind, Problem};
 use crate::request::{ListParameters, Parameters, etag};
 use crate::resources::kinds::{Accounts, Apps, Authorizations, Clients, EventTypes, Sources};
@@ -323,6 +325,31 @@ struct FormPage {
     has_preview: bool,
     /// Where those are listed who get events of this type.
     listeners: Option<String>,
+    tail: Option<Tail>,
+}
+
+/// What comes through a source lately.
+struct Tail {
+    accepted: Vec<EventItem>,
+    rejected: Vec<RejectedItem>,
+    /// The query of the list of all events.
+    more: String,
+}
+
+/// Events, and records that were rejected, of a source that are shown.
+const TAIL: usize = 20;
+
+async fn tail(console: &Console, visitor: &Visitor, source: &str) -> Option<Tail> {
+    if !visitor.sees_all() || !sees_history(visitor) {
+        return None;
+    }
+    let more = query(&[("source", source)]);
+    let asked = format!("{more}&limit={TAIL}");
+    let executions = &console.api.executions;
+    // What can't be had now is left out: the source can be changed all the same.
+    let accepted = executions.events(&visitor.principal, Some(&asked)).await.map(|page| page.results);
+    let rejected = executions.rejected(&visitor.principal, Some(&asked)).await.map(|page| page.results);
+    Some(Tail { accepted: accepted.unwrap_or_default(), rejected: rejected.unwrap_or_default(), more })
 }
 
 /// Where a form stands.
@@ -331,12 +358,13 @@ struct At<'a> {
     visitor: &'a Visitor,
     /// None: of a new one.
     shown: Option<&'a Shown>,
+    tail: Option<Tail>,
 }
 
 impl At<'_> {
     /// The form, as it was sent or as the document is, with what is wrong with it.
-    fn render<K: Screened>(&self, form: Option<&Form>, problem: Option<&Problem>) -> Response {
-        let Self { console, visitor, shown } = self;
+    fn render<K: Screened>(self, form: Option<&Form>, problem: Option<&Problem>) -> Response {
+        let Self { console, visitor, shown, tail } = self;
         let t = visitor.t();
         let empty = json!({});
         let document = shown.map_or(&empty, |shown| &shown.document);
@@ -368,6 +396,7 @@ impl At<'_> {
         let [main, content, trust, advanced] = parts;
         let title = match shown {
             Some(shown) => text(shown.document.get("name")),
+            None if K::PATH == "webhooks" => t.add_webhook.to_owned(),
             None => format!("{}: {}", t.add, (K::SCREEN.title)(t)),
         };
         let mut page = visitor.page(K::PATH, title);
@@ -389,6 +418,7 @@ impl At<'_> {
             trust,
             advanced,
             may_write: may_write::<K>(visitor),
+            tail,
             listeners: shown
                 .filter(|_| K::PATH == EventTypes::PATH)
                 .map(|shown| query(&[("eventType", &shown.id)])),
@@ -467,7 +497,7 @@ fn all<K: Kinds>(api: &Api, principal: &Principal, id: &str) -> Option<Vec<(Stri
 }
 
 async fn new<K: Screened>(State(console): State<Arc<Console>>, visitor: Visitor) -> Response {
-    At { console: &console, visitor: &visitor, shown: None }.render::<K>(None, None)
+    At { console: &console, visitor: &visitor, shown: None, tail: None }.render::<K>(None, None)
 }
 
 async fn edit<K: Screened>(
@@ -476,7 +506,12 @@ async fn edit<K: Screened>(
     Path(id): Path<String>,
 ) -> Response {
     match shown::<K>(&console, &visitor, &id) {
-        Ok(shown) => At { console: &console, visitor: &visitor, shown: Some(&shown) }.render::<K>(None, None),
+        Ok(shown) => {
+            let tail =
+                if K::PATH == Sources::PATH { tail(&console, &visitor, &shown.id).await } else { None };
+            let at = At { console: &console, visitor: &visitor, shown: Some(&shown), tail };
+            at.render::<K>(None, None)
+        }
         Err(problem) => page::trouble(&visitor, K::PATH, &problem),
     }
 }
@@ -531,7 +566,7 @@ pub(super) async fn create<K: Screened>(
             }
         },
         Err(problem) => {
-            let at = At { console: &console, visitor: &visitor, shown: None };
+            let at = At { console: &console, visitor: &visitor, shown: None, tail: None };
             at.render::<K>(Some(&form), Some(&problem))
         }
     }
@@ -573,7 +608,7 @@ async fn save<K: Screened>(
     match saved.await {
         Ok(_) => visitor.to(&format!("{}?done=saved", K::PATH)),
         Err(problem) => {
-            let at = At { console: &console, visitor: &visitor, shown: Some(&shown) };
+            let at = At { console: &console, visitor: &visitor, shown: Some(&shown), tail: None };
             at.render::<K>(Some(&form), Some(&problem))
         }
     }

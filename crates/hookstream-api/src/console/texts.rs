@@ -115,6 +115,14 @@ texts! {
     slowest: "Slowest", "Tregest";
     nobody: "Nobody.", "Ingen.";
     no_deliveries: "Nothing was delivered in this time. Choose a longer one, or publish a webhook and send an event.", "Ingenting ble levert i dette tidsrommet. Velg et lengre, eller publiser en webhook og send en hendelse.";
+    matches_now: "Whom it would concern now", "Hvem den ville gjelde nå";
+    matches: "Matches", "Passer";
+    yes: "yes", "ja";
+    no: "no", "nei";
+    rejected: "Rejected lately", "Avvist i det siste";
+    none_rejected: "Nothing was rejected.", "Ingenting er avvist.";
+    why: "Why", "Hvorfor";
+    record: "Record", "Post";
     menu: "Parts of the console", "Deler av konsollen";
     webhooks: "Webhooks", "Webhooker";
     webhook: "Webhook", "Webhook";

@@ -65,7 +65,7 @@ impl Executions {
             let mut item = AttemptItem::of(row);
             let left = by.saturating_duration_since(Instant::now());
             if item.number.is_some() && permit.is_ok() && !left.is_zero() {
-                match self.fetcher.fetch(&self.attempts, partition, offset, 1, left).await {
+                match self.fetcher.fetch(&self.topics.attempts, partition, offset, 1, left).await {
                     Ok(records) => match records.first().and_then(|record| read(execution, &record.value)) {
                         Some(attempt) => item.fill(attempt),
                         None => item.recorded = Recorded::Gone,

@@ -221,7 +221,7 @@ impl Executions {
         };
         let Key { partition, offset, .. } = row.key;
         let left = by.saturating_duration_since(Instant::now());
-        let records = match self.fetcher.fetch(&self.events, partition, offset, 1, left).await {
+        let records = match self.fetcher.fetch(&self.topics.events, partition, offset, 1, left).await {
             Ok(records) => records,
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "an event's record was not read");

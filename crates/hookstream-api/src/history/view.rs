@@ -171,9 +171,21 @@ pub struct Body {
 impl Body {
     /// A body of which nothing is left out.
     pub(super) fn whole(bytes: &[u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self { text: Some(text.to_owned()), base64: None, cut: false },
-            Err(_) => Self { text: None, base64: Some(STANDARD.encode(bytes)), cut: false },
+        Self::beginning(bytes, false)
+    }
+
+    /// A body, or the beginning of it, which may end within a character.
+    pub(super) fn beginning(bytes: &[u8], cut: bool) -> Self {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(error) if cut && error.error_len().is_none() => {
+                std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()
+            }
+            Err(_) => None,
+        };
+        match text {
+            Some(text) => Self { text: Some(text.to_owned()), base64: None, cut },
+            None => Self { text: None, base64: Some(STANDARD.encode(bytes)), cut },
         }
     }
 }

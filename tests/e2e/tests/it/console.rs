@@ -402,6 +402,7 @@ fn the_booking_platform_lives() {
     browser.click("tbody a");
     browser.wait_for_text("Ingen webhook har fått den.");
     browser.wait_for_text("room-7");
+    browser.wait_for_text("it takes events of the source `orders`, and this one came through");
     console.picture("e-2-event");
     console.assert_accessible();
 
@@ -477,6 +478,17 @@ fn every_page_is_for_everybody() {
         }
     }
     println!("the slowest first paint: {slowest:?}");
+    // What came through a source, and what did not.
+    let broken = Message { key: "k".to_owned(), value: "{\"no\": event <b>".to_owned() };
+    stack.kafka.produce(&stack.source_topic(), CLOUDEVENTS, &[broken]);
+    let rejected = || admin.get("/api/v1/rejected?source=orders").expect(200).json()["results"][0].clone();
+    wait_until("it is rejected", SOON, || rejected().is_object());
+    console.goto("/console/sources/orders/edit");
+    browser.wait_for_text("{\"no\": event <b>");
+    browser.wait_for_text(&text(&rejected()["message"]));
+    browser.wait_for_text("customer-0");
+    console.assert_accessible();
+    console.picture("page-source-tail");
     // What was delivered is counted, drawn, and there in numbers.
     console.goto("/console/overview");
     assert_eq!(browser.text(".tiles dd"), "3");

@@ -31,7 +31,7 @@ use crate::access::client::{ClientRecord, Clients};
 use crate::access::cursor::Cursors;
 use crate::access::token::{AccessTokens, DEFAULT_LIFETIME, Grant};
 use crate::access::{Bound, ScopeMap};
-use crate::history::{Executions, Index, Owner, router};
+use crate::history::{Executions, HistoryTopics, Index, Owner, router};
 
 pub(in crate::history) const A: AccountUid = AccountUid(Uuid::from_u128(0xa));
 pub(in crate::history) const B: AccountUid = AccountUid(Uuid::from_u128(0xb));
@@ -390,8 +390,14 @@ impl World {
         let executions = Executions::new(
             index,
             fetcher,
-            topic.into(),
-            events.into(),
+            HistoryTopics {
+                attempts: topic.into(),
+                events: events.into(),
+                // Where nothing that was rejected stands.
+                rejected: events.into(),
+                partitions: 1,
+                admin: Arc::new(Admin::new(&settings()).unwrap()),
+            },
             cursors,
             Arc::new(Webhooks),
             Arc::new(|| UnixMillis(START + 60_000)),
