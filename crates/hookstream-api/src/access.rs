@@ -3,6 +3,7 @@
 //! - A request names its maker by `Authorization: Bearer`: an access token of [`oauth`] (for registered clients),
 //!   a token of an outside issuer ([`jwt`], its keys from [`jwks`]), or the operator's admin token.
 //!   [`authenticate`] makes a [`Principal`] of it.
+//! - Somebody who looks at the console may sign in with an account at an outside issuer: [`oidc`].
 //! - A principal holds [`Scopes`] and is [`Bound`] to an account, or to an app of one. The tenant comes from there,
 //!   never from what the request says; what belongs to another is *not found*, so that nobody learns that it exists.
 //! - Time and randomness are arguments; no token, secret or claim of a stranger is in a message or a log.
@@ -16,6 +17,7 @@ pub mod jwks;
 pub mod jwt;
 pub mod limits;
 pub mod oauth;
+pub mod oidc;
 mod principal;
 mod scope;
 mod strict_json;

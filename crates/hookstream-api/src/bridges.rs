@@ -19,10 +19,11 @@ use crate::access::Bound;
 use crate::access::authenticate::Accounts;
 use crate::access::client::{ClientRecord, ClientSecret, Clients};
 use crate::access::jwks::{Fetch, Fetching};
+use crate::access::oidc::{Ask, Asking};
 use crate::events::{Catalogue, Declared, EventSink, SinkError};
 use crate::history::Owner;
 
-/// Deadline of a request for an issuer's keys.
+/// Deadline of a request to an issuer.
 const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Registered clients, accounts and event types, as this replica has read them.
@@ -123,29 +124,54 @@ impl EventSink for Sink {
     }
 }
 
-/// Issuers' keys, through the way out that all requests take.
+/// Issuers, through the way out that all requests take.
 #[derive(Debug)]
-pub(crate) struct Keys(pub Arc<Client>);
+pub(crate) struct Issuers(pub Arc<Client>);
 
-impl Fetch for Keys {
+impl Issuers {
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<(u16, Bytes), String> {
+        let headers = [("accept", "application/json")].iter().chain(headers);
+        let request = Request {
+            account: AccountUid(Uuid::nil()),
+            method,
+            url: Arc::from(url),
+            headers: headers.map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect(),
+            body,
+            deadline: FETCH_DEADLINE,
+            tls: None,
+            token: None,
+        };
+        match self.0.exchange(&request).await.result {
+            Ok(response) if response.truncated => Err("the answer is too long".to_owned()),
+            Ok(response) => Ok((response.status, response.body)),
+            Err(failure) => Err(failure.message),
+        }
+    }
+}
+
+impl Fetch for Issuers {
     fn fetch<'a>(&'a self, url: &'a str) -> Fetching<'a> {
         Box::pin(async move {
-            let request = Request {
-                account: AccountUid(Uuid::nil()),
-                method: Method::Get,
-                url: Arc::from(url),
-                headers: vec![(Arc::from("accept"), Arc::from("application/json"))],
-                body: Bytes::new(),
-                deadline: FETCH_DEADLINE,
-                tls: None,
-                token: None,
-            };
-            match self.0.exchange(&request).await.result {
-                Ok(response) if response.truncated => Err("the answer is too long".to_owned()),
-                Ok(response) if response.status == 200 => Ok(response.body),
-                Ok(response) => Err(format!("the issuer answered {}", response.status)),
-                Err(failure) => Err(failure.message),
+            match self.exchange(Method::Get, url, &[], Bytes::new()).await? {
+                (200, body) => Ok(body),
+                (status, _) => Err(format!("the issuer answered {status}")),
             }
+        })
+    }
+}
+
+impl Ask for Issuers {
+    fn ask<'a>(&'a self, url: &'a str, authorization: Option<&'a str>, form: String) -> Asking<'a> {
+        Box::pin(async move {
+            let mut headers = vec![("content-type", "application/x-www-form-urlencoded")];
+            headers.extend(authorization.map(|value| ("authorization", value)));
+            self.exchange(Method::Post, url, &headers, Bytes::from(form)).await
         })
     }
 }

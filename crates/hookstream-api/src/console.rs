@@ -16,6 +16,7 @@ mod events;
 mod form;
 mod history;
 mod kinds;
+mod oidc;
 mod overview;
 mod page;
 mod portal;
@@ -40,8 +41,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::oauth::TokenEndpoint;
+use crate::access::oidc::Provider;
 use crate::api::Api;
 
+pub(crate) use self::oidc::CALLBACK;
 pub(crate) use self::portal::{Links, Portal};
 pub(crate) use self::session::{SESSION_KEYS, Sessions};
 
@@ -54,6 +57,8 @@ pub(crate) struct Console {
     api: Arc<Api>,
     clients: Arc<TokenEndpoint>,
     sessions: Arc<Sessions>,
+    /// With whom people sign in who have no secret of ours.
+    provider: Option<Provider>,
     /// Cookies are for HTTPS only.
     is_secure: bool,
     /// Host and port of the API's URL: where pages come from, if a proxy does not say.
@@ -69,6 +74,7 @@ impl Console {
         api: Arc<Api>,
         clients: Arc<TokenEndpoint>,
         sessions: Arc<Sessions>,
+        provider: Option<Provider>,
         url: &str,
         framed_by: &[String],
         shutdown: CancellationToken,
@@ -78,7 +84,7 @@ impl Console {
         let is_secure = uri.scheme_str() == Some("https");
         let framed = if framed_by.is_empty() { None } else { policy(&framed_by.join(" ")) };
         let live = Arc::new(Semaphore::new(LIVE));
-        Self { api, clients, sessions, is_secure, host, framed, live, shutdown }
+        Self { api, clients, sessions, provider, is_secure, host, framed, live, shutdown }
     }
 }
 
@@ -87,6 +93,7 @@ pub(crate) fn router(console: Arc<Console>) -> Router {
     let webhooks = || webhooks::routes().merge(history::routes());
     let pages = Router::new()
         .merge(session::routes())
+        .merge(oidc::routes())
         .merge(webhooks())
         .merge(overview::routes())
         .merge(events::routes())

@@ -45,7 +45,7 @@ use hookstream_log::admin::Admin;
 use hookstream_log::appender::Appender;
 use hookstream_log::fetch::Fetcher;
 use hookstream_runtime::{Ctx, ServiceError};
-use hookstream_settings::{ApiSettings, HistoryPlace, IssuerSettings, Settings};
+use hookstream_settings::{ApiSettings, HistoryPlace, IssuerSettings, Settings, SignInSettings};
 use hookstream_types::Secret;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -56,11 +56,12 @@ use crate::access::jwks::{Fetch, Jwks};
 use crate::access::jwt::Issuer;
 use crate::access::limits::{Limits, Rate};
 use crate::access::oauth::{self, Clock, Peer, Random, TokenEndpoint};
+use crate::access::oidc::{Provider, ProviderSettings};
 use crate::access::token::AccessTokens;
-use crate::access::{Cursors, ForeignScope, Principal, ScopeMap};
+use crate::access::{Cursors, ForeignScope, Principal, Scope, ScopeMap};
 use crate::api::{Api, Shared};
-use crate::bridges::{Configured, Keys, Sink};
-use crate::console::{Console, Links, SESSION_KEYS, Sessions};
+use crate::bridges::{Configured, Issuers, Sink};
+use crate::console::{CALLBACK, Console, Links, SESSION_KEYS, Sessions};
 use crate::events::{EventLimits, Events};
 use crate::history::{Executions, HistoryTopics, Index, IndexSpec, Indexer};
 use crate::metrics::ApiMetrics;
@@ -160,7 +161,8 @@ fn router(
     let scopes = scope_map(api_settings)?;
     let admin = api_settings.read_admin_token().map_err(|problem| problem.to_string())?;
     let egress = Arc::new(Client::new(&settings.egress)?);
-    let keys: Arc<dyn Fetch> = Arc::new(Keys(Arc::clone(&egress)));
+    let outside = Arc::new(Issuers(Arc::clone(&egress)));
+    let keys: Arc<dyn Fetch> = Arc::<Issuers>::clone(&outside);
     let issuers = api_settings.issuers.iter().map(|settings| issuer(settings, &keys)).collect();
     let authenticator = Arc::new(Authenticator {
         tokens: tokens.clone(),
@@ -171,6 +173,8 @@ fn router(
         admin: admin.as_ref().map(AdminToken::new).transpose()?,
         clock: Arc::clone(&now),
     });
+    let sign_in = api_settings.sign_in.as_ref();
+    let provider = sign_in.map(|sign_in| provider(sign_in, &api_settings.url, &authenticator, outside));
     let cursor_keys: Vec<Secret> = keyring.derive(CURSOR_KEYS).into_iter().map(|(_, key)| key).collect();
     let executions = Arc::new(Executions::new(
         index,
@@ -209,6 +213,7 @@ fn router(
         Arc::clone(&api),
         Arc::clone(&token_endpoint),
         sessions,
+        provider.transpose()?,
         &api_settings.url,
         &api_settings.portal_origins,
         ctx.shutdown.clone(),
@@ -288,6 +293,32 @@ fn issuer(settings: &IssuerSettings, keys: &Arc<dyn Fetch>) -> (Issuer, Jwks) {
     (trusted, Jwks::new(jwks_url, Arc::clone(keys)))
 }
 
+/// With whom people sign in to the console.
+fn provider(
+    settings: &SignInSettings,
+    url: &str,
+    authenticator: &Authenticator,
+    outside: Arc<Issuers>,
+) -> Result<Provider, ServiceError> {
+    let problem = |key: &str, message: String| {
+        hookstream_settings::Problem::new(format!("api.sign_in.{key}"), message).to_string()
+    };
+    outside.0.check(&settings.token_url).map_err(|refusal| problem("token_url", refusal.to_string()))?;
+    let configured = ProviderSettings {
+        name: settings.name.clone(),
+        authorization_url: settings.authorization_url.parse()?,
+        token_url: settings.token_url.clone(),
+        client_id: settings.client_id.clone(),
+        client_secret: settings.read_client_secret().map_err(|problem| problem.to_string())?,
+        scopes: settings.scopes.clone(),
+        grants: settings.grants.iter().map(|grant| grant.parse::<Scope>()).collect::<Result<_, _>>()?,
+        lifetime: settings.lifetime,
+        redirect_uri: format!("{}{CALLBACK}", url.trim_end_matches('/')),
+    };
+    let provider = Provider::new(&settings.issuer, configured, authenticator, outside);
+    provider.ok_or_else(|| problem("issuer", "is none of `api.issuers`".to_owned()).into())
+}
+
 /// Who asks, and how often.
 struct Guard {
     authenticator: Arc<Authenticator>,
@@ -312,7 +343,7 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
 /// Lets in who may write events.
 async fn event_client(mut request: Request, next: Next) -> Response {
     if let Some(principal) = request.extensions().get::<Principal>() {
-        if let Err(denied) = principal.require(access::Scope::EventsWrite) {
+        if let Err(denied) = principal.require(Scope::EventsWrite) {
             return denied.into_response();
         }
         let client =

@@ -1,7 +1,7 @@
 //! `api`: who may call it, and where it is.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hookstream_types::SecretString;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 use crate::secrets::redacted;
 use crate::services::address;
+use crate::sign_in::SignInSettings;
 use crate::values::{comma_or_seq, duration, format_duration};
 
 /// `api`
@@ -36,6 +37,8 @@ pub struct ApiSettings {
     pub scopes: Vec<ScopeRule>,
     /// Whose tokens are taken.
     pub issuers: Vec<IssuerSettings>,
+    /// How people sign in to the console besides.
+    pub sign_in: Option<SignInSettings>,
 }
 
 /// What a scope of another platform is worth.
@@ -66,7 +69,8 @@ pub struct IssuerSettings {
     pub unbound: bool,
 }
 
-const SCOPES: [&str; 5] = ["webhooks:read", "webhooks:write", "events:write", "history:read", "admin"];
+pub(crate) const SCOPES: [&str; 5] =
+    ["webhooks:read", "webhooks:write", "events:write", "history:read", "admin"];
 
 impl ApiSettings {
     /// The operator's token, if there is one; reads the file if that is where it is.
@@ -74,21 +78,7 @@ impl ApiSettings {
     /// # Errors
     /// A [`Problem`] if it is given twice, or the file can't be read.
     pub fn read_admin_token(&self) -> Result<Option<SecretString>, Problem> {
-        match (&self.admin_token, &self.admin_token_file) {
-            (Some(_), Some(file)) => {
-                let message = "`api.admin_token` is given too; remove one of the two";
-                Err(Problem::new("api.admin_token_file", message).with_value(file.display()))
-            }
-            (Some(token), None) => Ok(Some(token.clone())),
-            (None, Some(file)) => match std::fs::read_to_string(file) {
-                Ok(text) => Ok(Some(SecretString::new(text.trim().to_owned()))),
-                Err(error) => {
-                    let message = format!("could not read the file: {error}");
-                    Err(Problem::new("api.admin_token_file", message).with_value(file.display()))
-                }
-            },
-            (None, None) => Ok(None),
-        }
+        read_secret("api.admin_token", self.admin_token.as_ref(), self.admin_token_file.as_deref())
     }
 
     pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
@@ -130,5 +120,25 @@ impl ApiSettings {
                 problems.push(Problem::new(format!("api.issuers[{idx}]"), message));
             }
         }
+        if let Some(sign_in) = &self.sign_in {
+            sign_in.check(&self.issuers, problems);
+        }
+    }
+}
+
+/// A secret that stands at `key`, or in the file that `key` with `_file` names.
+pub(crate) fn read_secret(
+    key: &str,
+    given: Option<&SecretString>,
+    file: Option<&Path>,
+) -> Result<Option<SecretString>, Problem> {
+    let Some(file) = file else { return Ok(given.cloned()) };
+    let problem = |message: String| Problem::new(format!("{key}_file"), message).with_value(file.display());
+    if given.is_some() {
+        return Err(problem(format!("`{key}` is given too; remove one of the two")));
+    }
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(SecretString::new(text.trim().to_owned()))),
+        Err(error) => Err(problem(format!("could not read the file: {error}"))),
     }
 }

@@ -16,6 +16,7 @@ mod load;
 mod problem;
 mod secrets;
 mod services;
+mod sign_in;
 mod topics;
 mod values;
 
@@ -27,6 +28,7 @@ pub use kafka::Kafka;
 pub use problem::Problem;
 pub use secrets::Secrets;
 pub use services::{Fanout, Ingester, Log, LogFormat, Ops, Sender, Shutdown};
+pub use sign_in::SignInSettings;
 pub use topics::TopicSettings;
 pub use values::{BadDuration, format_duration, parse_duration};
 

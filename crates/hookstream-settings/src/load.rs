@@ -237,7 +237,7 @@ fn explain(error: ConfigError) -> (String, String) {
 }
 
 fn is_secret(key: &str) -> bool {
-    matches!(key, "secrets.key" | "secrets.previous_keys" | "kafka.properties")
+    matches!(key, "secrets.key" | "secrets.previous_keys" | "kafka.properties" | "api.sign_in")
 }
 
 fn table(value: &Value) -> Option<&Table> {

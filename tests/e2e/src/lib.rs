@@ -8,7 +8,7 @@
 //! - [`Canaries`] are secrets that must turn up nowhere, and [`openapi`] is what the API says that it has, so that a test
 //!   can try all of it.
 //! - A [`TlsReceiver`] is an endpoint inside TLS, with the certificate that an [`Authority`] of the test's own makes.
-//! - A [`Browser`] is a real one, for the console.
+//! - A [`Browser`] is a real one, for the console, and a [`Provider`] somebody with whom people sign in to it.
 //! - A [`Ledger`] is what `attempts` says was decided, to be compared with what the [`Receiver`] saw.
 //!
 //! **Invariants:** what is expected comes from the outside (receivers, topics, exit codes), never from our own code
@@ -26,6 +26,7 @@ mod kafka;
 mod ledger;
 pub mod openapi;
 mod packages;
+pub mod provider;
 mod proxy;
 mod service;
 pub mod signature;
@@ -44,6 +45,7 @@ pub use http::{Caller, Metrics, Reply};
 pub use kafka::{Kafka, Message, Record};
 pub use ledger::Ledger;
 pub use packages::package;
+pub use provider::Provider;
 pub use proxy::Proxy;
 pub use service::{Role, Service, free_address};
 pub use stack::{ADMIN_TOKEN, KEY, Outcome, Shape, Stack};

@@ -248,6 +248,17 @@ impl Stack {
         self.spawn(role.binary(), &[], self.env_with(settings))
     }
 
+    /// Starts a service with a settings file of its own, for what can't be given otherwise, and doesn't wait.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn launch_configured(&self, role: Role, settings: &serde_json::Value) -> Service {
+        let file = self.dir.join(format!("{}.yaml", role.binary()));
+        fs::write(&file, settings.to_string()).expect("a file in the temporary directory");
+        self.spawn(role.binary(), &["--config", &file.display().to_string()], self.env())
+    }
+
     /// Starts a service with further settings, and among variables that are none (`HTTP_PROXY`), and doesn't wait.
     #[must_use]
     pub fn launch_among(&self, role: Role, settings: &[(&str, &str)], variables: &[(&str, &str)]) -> Service {

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::client::Clients;
 use super::compact::{Compact, Refused};
-use super::jwks::{Jwks, NoKey};
+use super::jwks::{Jwks, NoKey, PublicKey};
 use super::jwt::Issuer;
 use super::limits::Limited;
 use super::oauth::Clock;
@@ -145,23 +145,18 @@ impl Authenticator {
         let iss = token.claims.required("iss")?;
         let (issuer, jwks) =
             self.issuers.iter().find(|(issuer, _)| issuer.iss == iss).ok_or(Refused::Issuer)?;
-        // What no key could be for is not worth a fetch.
-        if !["EdDSA", "Ed25519", "ES256", "RS256"].contains(&token.alg.as_str()) {
-            return Err(Refused::Algorithm.into());
-        }
-        let kid = token.kid.as_deref().ok_or(Refused::UnknownKey)?;
-        let key = jwks.key(kid, now).await.map_err(|error| match error {
-            NoKey::Unknown => AuthError::Token(Refused::UnknownKey),
-            NoKey::Unavailable => AuthError::Unavailable,
-        })?;
+        let key = key_of(token, jwks, now).await?;
         let outside = issuer.verify(token, &key, &self.scopes, now)?;
-        let bound = match outside.account {
-            None => Bound::Everything,
-            Some(name) => Bound::Account(self.accounts.account(&name).ok_or(Refused::Account)?),
-        };
-        // A space is in no URL, so that no two issuers' subjects give the same.
-        let client = format!("issuer:{} {}", issuer.iss, outside.subject);
-        Ok(Principal { client, scopes: outside.scopes, bound })
+        let bound = self.bound(outside.account.as_deref()).ok_or(Refused::Account)?;
+        Ok(Principal { client: issuer.client(&outside.subject), scopes: outside.scopes, bound })
+    }
+
+    /// What somebody sees whose account is called so by an issuer; none: there is no such account.
+    pub(super) fn bound(&self, account: Option<&str>) -> Option<Bound> {
+        match account {
+            None => Some(Bound::Everything),
+            Some(name) => self.accounts.account(name).map(Bound::Account),
+        }
     }
 }
 
@@ -169,6 +164,23 @@ impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticator").field("issuers", &self.issuers).finish_non_exhaustive()
     }
+}
+
+/// The key that a token says it is signed with.
+pub(super) async fn key_of(
+    token: &Compact<'_>,
+    jwks: &Jwks,
+    now: UnixMillis,
+) -> Result<Arc<PublicKey>, AuthError> {
+    // What no key could be for is not worth a fetch.
+    if !["EdDSA", "Ed25519", "ES256", "RS256"].contains(&token.alg.as_str()) {
+        return Err(Refused::Algorithm.into());
+    }
+    let kid = token.kid.as_deref().ok_or(Refused::UnknownKey)?;
+    jwks.key(kid, now).await.map_err(|error| match error {
+        NoKey::Unknown => AuthError::Token(Refused::UnknownKey),
+        NoKey::Unavailable => AuthError::Unavailable,
+    })
 }
 
 /// The one bearer token of a request. Another scheme counts as none: it may be a browser's habit.

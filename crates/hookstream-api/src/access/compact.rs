@@ -51,6 +51,8 @@ pub enum Refused {
     Lifetime,
     #[error("the token is an ID token: use the access token")]
     IdToken,
+    #[error("the token was made for another sign-in (`nonce`)")]
+    Nonce,
     #[error("the token is bound to no account that exists here")]
     Account,
     #[error(

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Console;
 use super::page::{self, PORTAL, Page};
-use super::session::{Session, Sessions, Who};
+use super::session::{Session, Sessions, Who, after};
 use super::texts::Lang;
 use crate::access::{Bound, Principal, Scope};
 use crate::api::Api;
@@ -79,10 +79,6 @@ impl Links {
         let session = Session { who: Who::Link { portal, seconds: lifetime.as_secs() }, until };
         Some((format!("{PORTAL}/open/{}", self.0.make(&session)?), until))
     }
-}
-
-fn after(now: UnixMillis, time: Duration) -> UnixMillis {
-    UnixMillis(now.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
 }
 
 pub(super) fn routes() -> Router<Arc<Console>> {

@@ -15,6 +15,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use hookstream_types::{Secret, SecretString, UnixMillis};
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -25,19 +26,30 @@ use super::portal::Portal;
 use super::texts::Lang;
 use crate::access::Principal;
 use crate::access::oauth::{OauthError, Peer};
-use crate::api::Api;
+use crate::access::oidc::Person;
 
 /// The purpose that the keys of sessions are derived for.
 pub(crate) const SESSION_KEYS: &str = "hookstream console sessions";
 /// A working day: then somebody signs in again.
 const LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// Where one signs in.
+pub(super) const SIGN_IN: &str = "/console/sign-in";
 const TAG_BYTES: usize = 32;
-/// Part of what is authenticated, so that the form can change.
-const VERSION: &[u8] = b"hookstream-session-1";
+/// Browsers keep 4096 bytes, with the cookie's name and attributes.
+const LONGEST: usize = 3072;
 
-/// Makes and reads sessions: the first key makes, all read.
+/// Makes and reads what is kept in browsers, sessions above all: the first key makes, all read.
 pub(crate) struct Sessions {
     keys: Vec<Hmac<Sha256>>,
+}
+
+/// What is kept in a browser.
+pub(super) trait Kept: Serialize + DeserializeOwned {
+    /// Part of what is authenticated: so none is taken for another, and the form can change. All have the same length.
+    const KIND: [u8; 20];
+
+    /// From then on it is nobody's.
+    fn until(&self) -> UnixMillis;
 }
 
 /// What a cookie says.
@@ -56,10 +68,20 @@ pub(super) enum Who {
     Admin { token: String },
     /// A registered client.
     Client { id: String },
+    /// With an account elsewhere.
+    Person(Person),
     /// A customer, with a link that was made for them.
     Portal(Portal),
     /// Who follows a link has such a portal for so many seconds.
     Link { portal: Portal, seconds: u64 },
+}
+
+impl Kept for Session {
+    const KIND: [u8; 20] = *b"hookstream-session-1";
+
+    fn until(&self) -> UnixMillis {
+        self.until
+    }
 }
 
 impl Sessions {
@@ -68,24 +90,22 @@ impl Sessions {
         Self { keys: keys.into_iter().map(hmac).collect() }
     }
 
-    /// None: there is no key.
-    pub(super) fn make(&self, session: &Session) -> Option<String> {
-        let body = serde_json::to_vec(session).ok()?;
-        let mut cookie = tag(self.keys.first()?, &body).finalize().into_bytes().to_vec();
+    /// None: there is no key, or it is more than browsers keep.
+    pub(super) fn make<T: Kept>(&self, kept: &T) -> Option<String> {
+        let body = serde_json::to_vec(kept).ok()?;
+        let mut cookie = tag::<T>(self.keys.first()?, &body).finalize().into_bytes().to_vec();
         cookie.extend_from_slice(&body);
-        Some(URL_SAFE_NO_PAD.encode(cookie))
+        Some(URL_SAFE_NO_PAD.encode(cookie)).filter(|cookie| cookie.len() <= LONGEST)
     }
 
     /// None: it was not made here, or its time is over.
-    pub(super) fn read(&self, cookie: &str, now: UnixMillis) -> Option<Session> {
-        /// Ours are shorter.
-        const LONGEST: usize = 1024;
+    pub(super) fn read<T: Kept>(&self, cookie: &str, now: UnixMillis) -> Option<T> {
         let bytes = URL_SAFE_NO_PAD.decode(Some(cookie).filter(|cookie| cookie.len() <= LONGEST)?).ok()?;
         let (found, body) = bytes.split_at_checked(TAG_BYTES)?;
-        if !self.keys.iter().any(|key| tag(key, body).verify_slice(found).is_ok()) {
+        if !self.keys.iter().any(|key| tag::<T>(key, body).verify_slice(found).is_ok()) {
             return None;
         }
-        serde_json::from_slice::<Session>(body).ok().filter(|session| now < session.until)
+        serde_json::from_slice::<T>(body).ok().filter(|kept| now < kept.until())
     }
 }
 
@@ -95,25 +115,34 @@ impl std::fmt::Debug for Sessions {
     }
 }
 
-fn tag(key: &Hmac<Sha256>, body: &[u8]) -> Hmac<Sha256> {
+fn tag<T: Kept>(key: &Hmac<Sha256>, body: &[u8]) -> Hmac<Sha256> {
     let mut mac = key.clone();
-    mac.update(VERSION);
+    mac.update(&T::KIND);
     mac.update(body);
     mac
 }
 
 impl Who {
     /// What they may do now; none: nothing any more.
-    pub(super) fn principal(&self, api: &Api) -> Option<Principal> {
-        let authenticator = &api.authenticator;
+    pub(super) fn principal(&self, console: &Console) -> Option<Principal> {
+        let authenticator = &console.api.authenticator;
         match self {
             Self::Admin { token } => {
                 let is_it = authenticator.admin.as_ref().is_some_and(|admin| admin.fingerprint() == *token);
                 is_it.then(Principal::admin)
             }
             Self::Client { id } => authenticator.client(id),
-            Self::Portal(portal) => portal.principal(api),
+            Self::Person(person) => console.provider.as_ref()?.principal(person, authenticator),
+            Self::Portal(portal) => portal.principal(&console.api),
             Self::Link { .. } => None,
+        }
+    }
+
+    /// What somebody is called, if that is not what they are known by.
+    pub(super) fn called(&self) -> Option<&str> {
+        match self {
+            Self::Person(person) => person.name.as_deref(),
+            Self::Admin { .. } | Self::Client { .. } | Self::Portal(_) | Self::Link { .. } => None,
         }
     }
 
@@ -154,17 +183,48 @@ struct SignIn {
     to: String,
     client: String,
     problem: Option<String>,
+    /// Where else one can sign in: what it is called, and where that begins.
+    elsewhere: Option<(String, String)>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct To {
+pub(super) struct To {
     #[serde(default)]
-    to: String,
+    pub(super) to: String,
 }
 
 /// Only to a page of ours: a link must not lead somebody elsewhere who signs in.
-fn own_path(to: &str) -> &str {
+pub(super) fn own_path(to: &str) -> &str {
     if to.starts_with("/console/") && !to.contains(['\\', '\r', '\n']) { to } else { "/console/webhooks" }
+}
+
+/// The page where one signs in.
+pub(super) fn sign_in_page(
+    console: &Console,
+    headers: &HeaderMap,
+    status: StatusCode,
+    to: String,
+    client: String,
+    problem: Option<String>,
+) -> Response {
+    let page = Page::without_visitor(Lang::of(headers), |t| t.sign_in);
+    let elsewhere = console.provider.as_ref().map(|provider| {
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("to", &to).finish();
+        (provider.name().to_owned(), format!("/console/sign-in/oidc?{query}"))
+    });
+    page::render(status, &SignIn { page, to, client, problem, elsewhere })
+}
+
+/// Signs in, and leads to where they were going.
+pub(super) fn signed_in(console: &Console, who: Who, lifetime: Duration, to: &str) -> Response {
+    let until = after(console.api.now(), lifetime);
+    let made = console.sessions.make(&Session { who, until }).unwrap_or_default();
+    let cookie = set_cookie(console, name(console.is_secure), &made, lifetime);
+    ([(SET_COOKIE, cookie)], Redirect::to(own_path(to))).into_response()
+}
+
+pub(super) fn after(now: UnixMillis, time: Duration) -> UnixMillis {
+    UnixMillis(now.0.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)))
 }
 
 async fn show(
@@ -172,9 +232,7 @@ async fn show(
     headers: HeaderMap,
     Query(To { to }): Query<To>,
 ) -> Response {
-    drop(console);
-    let page = Page::without_visitor(Lang::of(&headers), |t| t.sign_in);
-    page::render(StatusCode::OK, &SignIn { page, to, client: String::new(), problem: None })
+    sign_in_page(&console, &headers, StatusCode::OK, to, String::new(), None)
 }
 
 async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Response {
@@ -187,21 +245,13 @@ async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Respo
     let secret = SecretString::new(form.get("secret").trim().to_owned());
     let to = form.get("to").to_owned();
     match who(&console, &parts, client.clone(), &secret) {
-        Ok(who) => {
-            let now = console.api.now();
-            let age = i64::try_from(LIFETIME.as_millis()).unwrap_or(0);
-            let session = Session { who, until: UnixMillis(now.0.saturating_add(age)) };
-            let made = console.sessions.make(&session).unwrap_or_default();
-            let cookie = set_cookie(&console, name(console.is_secure), &made, LIFETIME);
-            ([(SET_COOKIE, cookie)], Redirect::to(own_path(&to))).into_response()
-        }
+        Ok(who) => signed_in(&console, who, LIFETIME, &to),
         Err(error) => {
-            let page = Page::without_visitor(Lang::of(&parts.headers), |t| t.sign_in);
             let (status, problem) = match error {
                 OauthError::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, error.to_string()),
-                _ => (StatusCode::UNAUTHORIZED, page.t.sign_in_failed.to_owned()),
+                _ => (StatusCode::UNAUTHORIZED, Lang::of(&parts.headers).texts().sign_in_failed.to_owned()),
             };
-            page::render(status, &SignIn { page, to, client, problem: Some(problem) })
+            sign_in_page(&console, &parts.headers, status, to, client, Some(problem))
         }
     }
 }
@@ -222,7 +272,7 @@ fn who(console: &Console, parts: &Parts, client: String, secret: &SecretString) 
 
 async fn sign_out(State(console): State<Arc<Console>>) -> Response {
     let cookie = set_cookie(&console, name(console.is_secure), "", Duration::ZERO);
-    ([(SET_COOKIE, cookie)], Redirect::to("/console/sign-in")).into_response()
+    ([(SET_COOKIE, cookie)], Redirect::to(SIGN_IN)).into_response()
 }
 
 async fn language(State(console): State<Arc<Console>>, request: Request) -> Response {
@@ -255,15 +305,22 @@ mod tests {
         let cookie = sessions(&[1]).make(&session()).unwrap();
         assert_eq!(sessions(&[1]).read(&cookie, UnixMillis(999)), Some(session()));
         assert_eq!(sessions(&[2, 1]).read(&cookie, UnixMillis(999)), Some(session()), "keys rotate");
-        assert_eq!(sessions(&[1]).read(&cookie, UnixMillis(1_000)), None);
-        assert_eq!(sessions(&[2]).read(&cookie, UnixMillis(0)), None);
-        assert_eq!(sessions(&[1]).read("", UnixMillis(0)), None);
+        assert_eq!(sessions(&[1]).read::<Session>(&cookie, UnixMillis(1_000)), None);
+        assert_eq!(sessions(&[2]).read::<Session>(&cookie, UnixMillis(0)), None);
+        assert_eq!(sessions(&[1]).read::<Session>("", UnixMillis(0)), None);
         let bytes = URL_SAFE_NO_PAD.decode(&cookie).unwrap();
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            assert_eq!(sessions(&[1]).read(&URL_SAFE_NO_PAD.encode(changed), UnixMillis(0)), None, "{index}");
+            let changed = URL_SAFE_NO_PAD.encode(changed);
+            assert_eq!(sessions(&[1]).read::<Session>(&changed, UnixMillis(0)), None, "{index}");
         }
+    }
+
+    #[test]
+    fn what_browsers_would_not_keep_is_not_made() {
+        let session = Session { who: Who::Client { id: "c".repeat(LONGEST) }, until: UnixMillis(1_000) };
+        assert_eq!(sessions(&[1]).make(&session), None);
     }
 
     #[test]

@@ -99,6 +99,12 @@ texts! {
     sign_in: "Sign in", "Logg inn";
     sign_out: "Sign out", "Logg ut";
     sign_in_failed: "There is no such client, or the secret is wrong, or it is disabled.", "Ukjent klient, feil hemmelighet, eller klienten er deaktivert.";
+    sign_in_with: "Sign in with", "Logg inn med";
+    sign_in_as_client: "With a client's secret, or the operator's token", "Med en klients hemmelighet eller operatørens token";
+    sign_in_anew: "This sign-in was begun in another window or too long ago, or can't be trusted. Sign in anew.", "Innloggingen ble påbegynt i et annet vindu eller for lenge siden, eller er ikke til å stole på. Logg inn på nytt.";
+    sign_in_denied: "You were not signed in: it was cancelled, or you may not sign in here.", "Du ble ikke logget inn: det ble avbrutt, eller du har ikke lov til å logge inn her.";
+    sign_in_away: "The service that signs you in did not answer as it must. Try again in a while; if it goes on, tell the operator.", "Tjenesten som logger deg inn, svarte ikke som den skal. Prøv igjen om en stund, og si fra til operatøren hvis det fortsetter.";
+    sign_in_nothing: "We know who you are, but there is nothing here that you may see. Ask the operator for access.", "Vi vet hvem du er, men det er ingenting her som du har tilgang til. Be operatøren om tilgang.";
     client_id: "Client id", "Klient-id";
     client_id_hint: "Leave it empty to sign in with the operator's token.", "La stå tomt for å logge inn med operatørens token.";
     client_secret: "Client secret or token", "Klienthemmelighet eller token";

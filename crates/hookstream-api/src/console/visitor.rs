@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::Console;
 use super::page::{CONSOLE, Nav, PORTAL, Page};
 use super::portal;
-use super::session::{cookie, name};
+use super::session::{Session, cookie, name};
 use super::texts::{Lang, Texts};
 use crate::access::{Bound, Principal, Scope};
 
@@ -22,6 +22,8 @@ pub(super) struct Visitor {
     pub(super) lang: Lang,
     /// The pages that they see.
     pub(super) base: &'static str,
+    /// What they are called.
+    called: Option<String>,
     /// Where they are, to come back to.
     path: String,
     /// What was done by the request before, by its name in the address.
@@ -37,19 +39,19 @@ impl FromRequestParts<Arc<Console>> for Visitor {
         let path = uri.path_and_query().map(|path| path.as_str().to_owned()).unwrap_or_default();
         let base = if path.starts_with(PORTAL) { PORTAL } else { CONSOLE };
         let name = if base == PORTAL { portal::COOKIE } else { name(console.is_secure) };
-        let session =
+        let session: Option<Session> =
             cookie(&parts.headers, name).and_then(|found| console.sessions.read(found, console.api.now()));
         // A portal's session is none of the console's, nor the other way round.
-        let session = session.filter(|session| session.who.is_portal() == (base == PORTAL));
-        let principal = session.and_then(|session| session.who.principal(&console.api));
-        let Some(principal) = principal else {
+        let who = session.map(|session| session.who).filter(|who| who.is_portal() == (base == PORTAL));
+        let signed_in = who.and_then(|who| Some((who.principal(console)?, who.called().map(str::to_owned))));
+        let Some((principal, called)) = signed_in else {
             return Err(if base == PORTAL { portal::over(&parts.headers) } else { to_sign_in(parts, &path) });
         };
         let done = parts.uri.query().and_then(|query| {
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
             pairs.find(|(name, _)| name == "done").map(|(_, value)| value.into_owned())
         });
-        Ok(Self { principal, lang: Lang::of(&parts.headers), base, path, done })
+        Ok(Self { principal, lang: Lang::of(&parts.headers), base, called, path, done })
     }
 }
 
@@ -123,7 +125,7 @@ impl Visitor {
             t,
             lang: self.lang,
             title: title.into(),
-            who: Some(self.principal.client.clone()),
+            who: Some(self.called.as_ref().unwrap_or(&self.principal.client).clone()),
             nav,
             done: self.done.as_deref().and_then(|done| t.done(done)),
             problem: None,

@@ -202,3 +202,52 @@ fn the_key_can_come_from_a_file_and_commands_need_none() {
     assert_eq!(settings.secrets.key_encryption_keys().unwrap()[0].expose(), KEY);
     assert!(Settings::load_without_key(None, Map::new()).is_ok());
 }
+
+const SIGN_IN: &str = "\
+api:
+  issuers:
+    - {issuer: 'https://id.example', audience: hookstream, jwks_url: 'https://id.example/jwks'}
+  sign_in:
+    name: Example
+    issuer: https://id.example
+    authorization_url: https://id.example/authorize
+    token_url: https://id.example/token
+    client_id: console
+    client_secret: hunter2
+";
+
+#[test]
+fn people_sign_in_elsewhere() {
+    let settings = with_file(SIGN_IN, &[]).unwrap();
+    let sign_in = settings.api.sign_in.clone().unwrap();
+    assert_eq!((sign_in.scopes.as_str(), sign_in.lifetime.as_secs()), ("openid profile", 12 * 3600));
+    assert_eq!(sign_in.read_client_secret().unwrap().unwrap().expose(), "hunter2");
+    for shown in [format!("{settings:?}"), settings.to_yaml()] {
+        assert!(!shown.contains("hunter2") && shown.contains("console"), "{shown}");
+    }
+    // What is printed is read again.
+    assert!(with_file(&settings.to_yaml().replace("(secret)", KEY), &[]).is_ok());
+
+    let found = problems(with_file("api: {sign_in: {}}", &[]));
+    for key in ["name", "issuer", "authorization_url", "token_url", "client_id"] {
+        assert!(found.contains(&format!("`api.sign_in.{key}`")), "{key}: {found}");
+    }
+    for (from, to, expected) in [
+        ("id.example\n    auth", "id.example/\n    auth", "must be the `issuer` of one of `api.issuers`"),
+        ("https://id.example/authorize", "/authorize", "`api.sign_in.authorization_url` is `/authorize`"),
+        ("https://id.example/token", "https://id.example/token#a", "without `#`"),
+        ("client_id: console", "client_id: ' '", "`api.sign_in.client_id`: must be given"),
+        ("hunter2", "hunter2\n    client_secret_file: /nowhere", "`api.sign_in.client_secret` is given too"),
+        ("hunter2", "hunter2\n    scopes: profile", "must have `openid`"),
+        ("hunter2", "hunter2\n    grants: [all]", "`api.sign_in.grants` is `all`: must be of"),
+        ("hunter2", "hunter2\n    lifetime: 13h", "must be 1m to 12h"),
+        ("hunter2", "hunter2\n    lifetime: long", "`long` is no time"),
+        ("hunter2", "hunter2\n    audience: a", "unknown field `audience`"),
+    ] {
+        assert!(SIGN_IN.contains(from), "{from}");
+        let found = problems(with_file(&SIGN_IN.replace(from, to), &[]));
+        assert!(found.contains(expected) && !found.contains("hunter2"), "{to}: {found}");
+    }
+    let text = problems(with_file("", &[("HOOKSTREAM__API__SIGN_IN", "hunter2")]));
+    assert!(text.contains("`api.sign_in`") && !text.contains("is `hunter2`"), "{text}");
+}

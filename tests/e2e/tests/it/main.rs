@@ -5,6 +5,7 @@ mod api;
 mod bad_input;
 mod browser;
 mod console;
+mod console_oidc;
 mod dev;
 mod egress;
 mod flood;
