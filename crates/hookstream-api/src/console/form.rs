@@ -247,7 +247,8 @@ impl Field {
         let text = |value: Option<&Value>| match value {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Array(items)) => {
-                let texts = items.iter().map(|item| item.as_str().map_or(item.to_string(), str::to_owned));
+                let texts =
+                    items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned));
                 texts.collect::<Vec<_>>().join("\n")
             }
             None | Some(Value::Null | Value::Object(_)) => String::new(),
@@ -300,7 +301,7 @@ impl Field {
             Input::Which(all) => {
                 view.widget = "which";
                 let which = all.iter().find(|name| document.get(**name).is_some());
-                let which = form.map_or(which.map_or(all[0], |which| which), |form| form.get(self.at));
+                let which = form.map_or_else(|| which.copied().unwrap_or(all[0]), |form| form.get(self.at));
                 view.options = all
                     .iter()
                     .map(|value| Choice { is_chosen: *value == which, ..choice(value, value) })
@@ -389,7 +390,8 @@ impl Field {
                 view.widget = "signatures";
                 let all = listed(found);
                 let hex = all.iter().find_map(|found| found.get("hmacSha256Hex")?.as_str());
-                view.more = form.map_or(hex.unwrap_or_default(), |form| form.get("signature.hex")).to_owned();
+                view.more =
+                    form.map_or_else(|| hex.unwrap_or_default(), |form| form.get("signature.hex")).to_owned();
                 let is_new = found.is_none();
                 let is_chosen = |name: &str| match form {
                     Some(form) => form.all(self.at).any(|found| found == name),

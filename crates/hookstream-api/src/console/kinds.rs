@@ -253,7 +253,7 @@ async fn list<K: Screened>(
 ) -> Response {
     let listed = async {
         // What a page adds to its own address is no filter.
-        let Parameters(parameters) = parameters.unwrap_or(Parameters(ListParameters::default()));
+        let Parameters(parameters) = parameters.unwrap_or_else(|_| Parameters(ListParameters::default()));
         let page = resources::list::<K>(&console.api, &visitor.principal, &parameters).await?;
         Ok::<_, Problem>((parameters, page))
     };

@@ -135,7 +135,7 @@ async fn list(
     visitor: Visitor,
     parameters: Result<Parameters<ListParameters>, Problem>,
 ) -> Response {
-    let Parameters(mut parameters) = parameters.unwrap_or(Parameters(ListParameters::default()));
+    let Parameters(mut parameters) = parameters.unwrap_or_else(|_| Parameters(ListParameters::default()));
     for filter in [
         &mut parameters.q,
         &mut parameters.state,
@@ -225,7 +225,7 @@ async fn health(console: &Console, visitor: &Visitor, document: &Value) -> Optio
     let failed = results.iter().find(|execution| execution.outcome.label() != "delivered");
     let last_failure = failed.map(|execution| {
         let status = execution.status.map(|status| status.to_string());
-        let why = execution.failure.map(str::to_owned).or(status).or(execution.reason.clone());
+        let why = execution.failure.map(str::to_owned).or(status).or_else(|| execution.reason.clone());
         (why.unwrap_or_default(), execution.updated_at.clone())
     });
     let last = results.iter().rev().map(|execution| execution.outcome.label()).collect();
@@ -432,7 +432,7 @@ async fn preview(State(console): State<Arc<Console>>, visitor: Visitor, request:
     }
     let some = |name: &str| Some(form.get(name).trim().to_owned()).filter(|text| !text.is_empty());
     let typed = form.get("eventTypes.more").lines().next().map(|line| line.trim().to_owned());
-    let chosen = some("eventTypes").or(typed.filter(|name| !name.is_empty() && !name.contains('*')));
+    let chosen = some("eventTypes").or_else(|| typed.filter(|name| !name.is_empty() && !name.contains('*')));
     let trial = TemplateTrial {
         template: form.get("payload.template").replace("\r\n", "\n"),
         content_type: some("contentType"),

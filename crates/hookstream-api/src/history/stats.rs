@@ -172,7 +172,7 @@ impl Executions {
         let now = (self.now)();
         let to = to.unwrap_or(now);
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let from = from.unwrap_or(UnixMillis(to.0.saturating_sub(millis(USUAL))));
+        let from = from.unwrap_or_else(|| UnixMillis(to.0.saturating_sub(millis(USUAL))));
         if to.0.saturating_sub(from.0) > millis(LONGEST) {
             params.fault("from", "must be at most 31 days before `to`");
         }

@@ -283,7 +283,7 @@ fn create(
         slowest,
         slowest <= 1_000,
     );
-    pages(&api, report);
+    pages(api, report);
     report.fact("API, MiB at most", service.peak_memory() / 1024 / 1024);
     report.fact("sender, MiB at most", sender.peak_memory() / 1024 / 1024);
 }
@@ -293,11 +293,19 @@ fn pages(api: &Caller, report: &mut Report) {
     let origin = format!("http://{}", api.addr);
     let form = [("content-type", "application/x-www-form-urlencoded"), ("origin", &*origin)];
     let token = api.token.clone().unwrap_or_default();
-    let signed_in = api.call("POST", "/console/sign-in", &form, &format!("client=&secret={token}")).expect(303);
+    let signed_in =
+        api.call("POST", "/console/sign-in", &form, &format!("client=&secret={token}")).expect(303);
     let cookie = signed_in.headers["set-cookie"].split(';').next().unwrap_or_default().to_owned();
     let console = Caller { addr: api.addr, token: None };
     let mut slowest = 0;
-    for query in ["", "?q=webhook-77777", "?q=nothing%20has%20this", "?eventType=type-7.created", "?state=paused", "?account=acme&q=77"] {
+    for query in [
+        "",
+        "?q=webhook-77777",
+        "?q=nothing%20has%20this",
+        "?eventType=type-7.created",
+        "?state=paused",
+        "?account=acme&q=77",
+    ] {
         for (caller, path, headers) in [
             (&console, "/console/webhooks", vec![("cookie", cookie.as_str())]),
             (api, "/api/v1/webhooks", Vec::new()),
