@@ -15,6 +15,7 @@ use hookstream_types::{AccountUid, Chain, UnixMillis};
 use hookstream_wire::config::WriteId;
 use uuid::Uuid;
 
+use crate::access::limits::{Limited, Limits};
 use crate::access::{Authenticator, Cursors, Denied, Principal};
 use crate::console::Links;
 use crate::history::Executions;
@@ -42,6 +43,8 @@ pub struct Api {
     pub origin: String,
     /// How long a webhook's old secret counts after a rotation.
     pub overlap: std::time::Duration,
+    /// How often each client may ask, and each person who uses the console.
+    pub rates: Limits<String>,
     /// Makes links to portals.
     pub(crate) links: Links,
     /// What clients call it, without a slash at the end.
@@ -74,6 +77,18 @@ impl Api {
     #[must_use]
     pub fn new_id(&self) -> Uuid {
         new_uuid(self.now(), &mut os_random)
+    }
+
+    /// Counts a request of somebody.
+    ///
+    /// # Errors
+    /// If there were too many.
+    pub fn take(&self, who: &str) -> Result<(), Limited> {
+        let taken = self.rates.take(&who.to_owned(), (self.authenticator.clock)().mono);
+        if taken.is_err() {
+            self.metrics.rate_limited_total.inc();
+        }
+        taken
     }
 
     /// Looks at the configuration as this replica has read it.

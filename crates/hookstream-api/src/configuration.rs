@@ -145,9 +145,9 @@ async fn search(
         ControlFlow::Continue(())
     };
     let asked = ListParameters::default();
-    let may = |webhook: &WebhookRecord| Webhooks::may_match(webhook, &asked, &words);
+    let matches = |webhook: &WebhookRecord| Webhooks::matches(webhook, &asked, &words);
     let account = principal.bound.account();
-    resources::scan::<Webhooks>(&api, &principal, account, String::new(), may, take).await;
+    resources::scan::<Webhooks>(&api, &principal, account, String::new(), matches, take).await;
     Ok(axum::Json(json!({ "moreResults": more, "results": results })))
 }
 

@@ -82,7 +82,10 @@ impl Console {
         let uri = url.parse::<http::Uri>().unwrap_or_default();
         let host = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
         let is_secure = uri.scheme_str() == Some("https");
-        let framed = if framed_by.is_empty() { None } else { policy(&framed_by.join(" ")) };
+        let framed = Some(framed_by.join(" ")).filter(|origins| !origins.is_empty()).and_then(|origins| {
+            let policy = POLICY.strip_suffix("'none'")?;
+            HeaderValue::from_str(&format!("{policy}{origins}")).ok()
+        });
         let live = Arc::new(Semaphore::new(LIVE));
         Self { api, clients, sessions, provider, is_secure, host, framed, live, shutdown }
     }
@@ -142,28 +145,20 @@ fn is_own(console: &Console, headers: &HeaderMap) -> bool {
     is(&console.host) || text(&HOST).is_some_and(is)
 }
 
-/// Scripts, styles and pictures are our own files; a page is shown in pages of `ancestors` only.
-fn policy(ancestors: &str) -> Option<HeaderValue> {
-    let text = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
-         form-action 'self'; frame-ancestors {ancestors}"
-    );
-    HeaderValue::from_str(&text).ok()
-}
+/// Scripts, styles and pictures are our own files; a page is shown in no other, unless this ends with whose.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// What every answer says to the browser.
 async fn safe_headers(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     // A portal may be framed by whom the settings name.
-    let framed = request.uri().path().starts_with(page::PORTAL) && console.framed.is_some();
+    let framed = console.framed.as_ref().filter(|_| request.uri().path().starts_with(page::PORTAL)).cloned();
     let mut response = next.run(request).await.into_response();
     let headers = response.headers_mut();
-    match console.framed.as_ref().filter(|_| framed) {
-        Some(policy) => drop(headers.insert(CONTENT_SECURITY_POLICY, policy.clone())),
+    match framed {
+        Some(policy) => drop(headers.insert(CONTENT_SECURITY_POLICY, policy)),
         None => {
-            headers.insert(
-                CONTENT_SECURITY_POLICY,
-                policy("'none'").unwrap_or(HeaderValue::from_static("sandbox")),
-            );
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
             headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         }
     }

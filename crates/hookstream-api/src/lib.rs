@@ -190,6 +190,7 @@ fn router(
         Arc::new(configured.clone()),
         Arc::new(move || clock.wall()),
     ));
+    let per_second = NonZeroU32::new(api_settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
     let session_keys: Vec<Secret> = keyring.derive(SESSION_KEYS).into_iter().map(|(_, key)| key).collect();
     let sessions = Arc::new(Sessions::new(&session_keys));
     let api = Arc::new(Api {
@@ -204,6 +205,7 @@ fn router(
         origin: origin(&api_settings.url),
         overlap: api_settings.secret_overlap,
         links: Links(Arc::clone(&sessions)),
+        rates: Limits::new(Rate::per(per_second, std::time::Duration::from_secs(1)), RATES),
         url: api_settings.url.trim_end_matches('/').to_owned(),
         metrics: Arc::clone(&metrics),
     });
@@ -227,22 +229,11 @@ fn router(
     let events = Arc::new(events).router().layer(middleware::from_fn(event_client));
 
     let history = history::router(Arc::clone(&api.executions), Arc::clone(&api.authenticator));
-    let authenticator = Arc::clone(&api.authenticator);
-    let per_second = NonZeroU32::new(api_settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
-    let guard = Arc::new(Guard {
-        authenticator,
-        rates: Limits::new(
-            Rate { burst: per_second, every: std::time::Duration::from_secs(1) / per_second.get() },
-            RATES,
-        ),
-        clock: now,
-        metrics,
-    });
     let with_token = routes::resources()
-        .with_state(Shared(api))
+        .with_state(Shared(Arc::clone(&api)))
         .merge(history)
         .merge(events)
-        .layer(middleware::from_fn_with_state(guard, guarded));
+        .layer(middleware::from_fn_with_state(api, guarded));
     let (routes, description) = OpenApiRouter::with_openapi(description::common(&api_settings.url))
         .merge(with_token)
         .merge(oauth::router(token_endpoint))
@@ -319,20 +310,11 @@ fn provider(
     provider.ok_or_else(|| problem("issuer", "is none of `api.issuers`".to_owned()).into())
 }
 
-/// Who asks, and how often.
-struct Guard {
-    authenticator: Arc<Authenticator>,
-    rates: Limits<String>,
-    clock: Clock,
-    metrics: Arc<ApiMetrics>,
-}
-
 /// Authenticates once, for all that follows; who can't be is turned away by the handler, if that asks.
-async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    let now = (guard.clock)();
-    if let Ok(principal) = guard.authenticator.authenticate(request.headers(), now.wall).await {
-        if let Err(limited) = guard.rates.take(&principal.client, now.mono) {
-            guard.metrics.rate_limited_total.inc();
+async fn guarded(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let now = (api.authenticator.clock)();
+    if let Ok(principal) = api.authenticator.authenticate(request.headers(), now.wall).await {
+        if let Err(limited) = api.take(&principal.client) {
             return limited.into_response();
         }
         request.extensions_mut().insert(principal);

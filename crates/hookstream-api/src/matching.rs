@@ -9,7 +9,6 @@ use hookstream_core::event::EventAttributes;
 use hookstream_core::matching::{Interest, Mismatch};
 use hookstream_types::WebhookId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +17,7 @@ use crate::access::{Denied, Principal, Scope};
 use crate::api::{Api, Shared, named_account};
 use crate::description::{Missing, scoped};
 use crate::problem::Problem;
-use crate::request::Body;
+use crate::request::Typed;
 use crate::resources::webhooks::Webhooks;
 use crate::resources::{Facts, Kinds as _};
 
@@ -99,10 +98,8 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 async fn show(
     State(api): State<Arc<Api>>,
     principal: Principal,
-    Body(body): Body,
+    Typed(request): Typed<MatchRequest>,
 ) -> Result<axum::Json<Matches>, Problem> {
-    let request = serde_json::from_value(Value::Object(body));
-    let request = request.map_err(|error| Problem::invalid_field("", error.to_string()))?;
     explain(&api, &principal, request).await.map(axum::Json)
 }
 

@@ -8,7 +8,6 @@ use hookstream_config::manifest::render;
 use hookstream_config::resolve::Names;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +17,7 @@ use crate::api::{Api, Shared, named_account};
 use crate::console::Portal;
 use crate::description::{Missing, scoped};
 use crate::problem::Problem;
-use crate::request::Body;
+use crate::request::Typed;
 
 /// How long somebody may work, unless the request says.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -73,11 +72,9 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 async fn create(
     State(api): State<Arc<Api>>,
     principal: Principal,
-    Body(body): Body,
+    Typed(request): Typed<PortalRequest>,
 ) -> Result<(StatusCode, axum::Json<PortalLink>), Problem> {
     principal.require(Scope::WebhooksWrite)?;
-    let request = serde_json::from_value(Value::Object(body));
-    let request: PortalRequest = request.map_err(|error| Problem::invalid_field("", error.to_string()))?;
     let account =
         named_account(&api, &principal, request.account.as_deref())?.ok_or(Denied::AccountNeeded)?;
     let named = request.app.as_deref();

@@ -59,6 +59,20 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+/// A JSON object as the body, read as what it is to be; a field that is not known is an error.
+#[derive(Debug)]
+pub struct Typed<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Typed<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Body(body) = Body::from_request(request, state).await?;
+        let read = serde_json::from_value(Value::Object(body));
+        read.map(Self).map_err(|error| Problem::invalid_field("", error.to_string()))
+    }
+}
+
 async fn read(request: Request) -> Result<Bytes, Problem> {
     axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| {
         let detail = format!("the body has more than {MAX_BODY_BYTES} bytes, or broke off");

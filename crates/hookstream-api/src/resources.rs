@@ -83,13 +83,9 @@ pub trait Kinds: Send + Sync + 'static {
     /// Its document.
     fn show(state: &State, record: &Self::Record) -> Value;
 
-    /// Whether it may have what a list asks for: what can be told without its document, which takes longer to make.
-    fn may_match(_: &Self::Record, _: &ListParameters, _: &str) -> bool {
-        true
-    }
-
-    /// Whether it has what a list asks for, beyond free text.
-    fn matches(_: &Value, _: &ListParameters) -> bool {
+    /// Whether it has what a list asks for: told without its document, which takes longer to make. Free text (in lower case)
+    /// is looked for in the document, too.
+    fn matches(_: &Self::Record, _: &ListParameters, _words: &str) -> bool {
         true
     }
 
@@ -180,9 +176,8 @@ pub async fn list<K: Kinds>(
     let mut results = Vec::new();
     let mut last = String::new();
     let mut more = false;
-    let wanted = |document: &Value| has_text(document, &words) && K::matches(document, parameters);
     let take = |id: String, document: Value| {
-        if !wanted(&document) {
+        if !has_text(&document, &words) {
             return ControlFlow::Continue(());
         }
         if results.len() == limit {
@@ -193,8 +188,8 @@ pub async fn list<K: Kinds>(
         last = id;
         ControlFlow::Continue(())
     };
-    let may = |record: &K::Record| K::may_match(record, parameters, &words);
-    scan::<K>(api, principal, account, after, may, take).await;
+    let matches = |record: &K::Record| K::matches(record, parameters, &words);
+    scan::<K>(api, principal, account, after, matches, take).await;
     let next = more.then(|| api.cursors.make(&of, last.as_bytes()));
     Ok(Page { results, more_results: more, next })
 }
@@ -205,7 +200,7 @@ pub(crate) async fn scan<K: Kinds>(
     principal: &Principal,
     account: Option<AccountUid>,
     mut after: String,
-    may: impl Fn(&K::Record) -> bool,
+    matches: impl Fn(&K::Record) -> bool,
     mut take: impl FnMut(String, Value) -> ControlFlow<()>,
 ) {
     loop {
@@ -213,7 +208,7 @@ pub(crate) async fn scan<K: Kinds>(
             let mut last = None;
             for record in K::each(state, account, &after).take(AT_A_TIME) {
                 let Facts { id, account, app, .. } = K::facts(record);
-                if owns(principal, account, app).is_ok() && may(record) {
+                if owns(principal, account, app).is_ok() && matches(record) {
                     take(id.clone(), K::show(state, record))?;
                 }
                 last = Some(id);

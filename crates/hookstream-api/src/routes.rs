@@ -13,7 +13,7 @@ use crate::access::{Principal, Scope};
 use crate::api::{Api, Shared};
 use crate::description::{Changed, Created, Missing, Nothing, Patch, Unfit, body_optional, scoped};
 use crate::problem::{PingReport, Problem};
-use crate::request::{Body, ListParameters, Page, Parameters};
+use crate::request::{Body, ListParameters, Page, Parameters, Typed};
 use crate::resources::webhooks::{Action, Webhooks};
 use crate::resources::{self, Kinds as _, documents, kinds, merged};
 
@@ -266,10 +266,8 @@ async fn rotate_secret(
 async fn render(
     State(api): ApiState,
     principal: Principal,
-    Body(body): Body,
+    Typed(trial): Typed<documents::TemplateTrial>,
 ) -> Result<axum::Json<documents::RenderedPayload>, Problem> {
-    let trial = serde_json::from_value(Value::Object(body));
-    let trial = trial.map_err(|error| Problem::invalid_field("", error.to_string()))?;
     resources::webhooks::render(&api, &principal, trial).await.map(axum::Json)
 }
 

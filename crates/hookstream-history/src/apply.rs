@@ -121,7 +121,13 @@ impl History {
     }
 
     async fn apply_events(&self, batch: &Batch) -> Result<Applied, HistoryError> {
-        let (rows, bad) = events::parse(batch.partition, &batch.records);
+        let (mut rows, mut bad) = (Vec::with_capacity(batch.records.len()), 0);
+        for portion in batch.records.chunks(PORTION) {
+            let (more, bad_ones) = events::parse(batch.partition, portion);
+            rows.extend(more);
+            bad += bad_ones;
+            tokio::task::yield_now().await;
+        }
         let mut tx = self.begin().await?;
         if self.claim(&mut tx, Feed::Events, batch).await?.is_none() {
             return self.elsewhere(tx, Feed::Events, batch).await;

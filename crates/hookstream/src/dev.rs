@@ -273,6 +273,9 @@ impl About {
         text += &format!(
             "  API          http://{listen}/api/v1, described at http://{listen}/api/v1/docs; /metrics, /readyz\n"
         );
+        text += &format!(
+            "  Console      http://{listen}/console: sign in with the admin token and no client id\n"
+        );
         text += &format!("  admin token  {admin_token}\n");
         if self.private {
             text +=

@@ -289,9 +289,15 @@ impl IntoResponse for Denied {
     }
 }
 
+impl From<Limited> for Problem {
+    fn from(limited: Limited) -> Self {
+        Self::new(Kind::RateLimited, limited.to_string()).after(limited.retry_after)
+    }
+}
+
 impl IntoResponse for Limited {
     fn into_response(self) -> Response {
-        Problem::new(Kind::RateLimited, self.to_string()).after(self.retry_after).into_response()
+        Problem::from(self).into_response()
     }
 }
 

@@ -144,16 +144,12 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(event)
     };
     let is_binary = data.as_ref().is_some_and(|data| data.text.is_none());
     let data = data.and_then(|data| data.text.or(data.base64));
-    let pretty = |text: String| {
-        let value = serde_json::from_str::<serde_json::Value>(&text).ok();
-        value.and_then(|value| serde_json::to_string_pretty(&value).ok()).unwrap_or(text)
-    };
     let template = EventPage {
         page: visitor.page("events", event.event_type),
         facts,
         accepted_at: event.accepted_at,
         note,
-        data: data.map(pretty),
+        data: data.map(|data| page::pretty(&data).into_owned()),
         is_binary,
         lines,
         matches,

@@ -23,8 +23,8 @@ use crate::history::{AttemptItem, Body, Execution, ExecutionDetail, Recorded, Se
 
 /// How often a list is looked at that is followed.
 const LOOK: Duration = Duration::from_secs(1);
-/// A browser asks anew then: so nobody is followed for ever.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// A browser asks anew then, by itself: so who may not look any more sees no more than a minute of it.
+const LONGEST: Duration = Duration::from_secs(60);
 const OUTCOMES: &[&str] = &["waiting", "delivered", "dead", "skipped"];
 
 pub(super) fn routes() -> Router<Arc<Console>> {
@@ -259,12 +259,8 @@ struct Shown {
 impl Shown {
     fn of(body: &Body) -> Self {
         let Body { text, base64, cut } = body;
-        let text_of = |text: &str| {
-            let json = (!cut).then(|| serde_json::from_str::<serde_json::Value>(text).ok()).flatten();
-            json.and_then(|json| serde_json::to_string_pretty(&json).ok()).unwrap_or_else(|| text.to_owned())
-        };
         match (text, base64) {
-            (Some(text), _) => Self { text: text_of(text), is_binary: false, is_cut: *cut },
+            (Some(text), _) => Self { text: page::pretty(text).into_owned(), is_binary: false, is_cut: *cut },
             (None, base64) => {
                 Self { text: base64.clone().unwrap_or_default(), is_binary: true, is_cut: *cut }
             }

@@ -1,5 +1,7 @@
 //! What all pages have in common, and the pages for what went wrong.
 
+use std::borrow::Cow;
+
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 use http::header::CONTENT_TYPE;
@@ -115,8 +117,100 @@ pub(super) async fn not_found(visitor: Visitor) -> Response {
     trouble(&visitor, "", &Problem::not_found(visitor.t().no_such_page))
 }
 
+/// JSON on lines of its own, otherwise as it is: neither a number nor the order of names is another than it was sent. What is
+/// no JSON, or would become very long, stays as it is.
+pub(super) fn pretty(text: &str) -> Cow<'_, str> {
+    /// Deep nesting makes long lines of spaces.
+    const MOST: usize = 1024 * 1024;
+    // It also bounds the depth.
+    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(2 * text.len());
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    let mut after_open = false;
+    for c in text.chars() {
+        if is_text {
+            out.push(c);
+            (is_text, is_escaped) = (is_escaped || c != '"', !is_escaped && c == '\\');
+            continue;
+        }
+        if c.is_whitespace() {
+            continue;
+        }
+        let closes = matches!(c, '}' | ']');
+        depth -= usize::from(closes);
+        if (closes && !after_open) || (after_open && !closes) {
+            out.push('\n');
+            out.extend(std::iter::repeat_n("  ", depth));
+        }
+        out.push(c);
+        after_open = matches!(c, '{' | '[');
+        depth += usize::from(after_open);
+        match c {
+            '"' => is_text = true,
+            ':' => out.push(' '),
+            ',' => {
+                out.push('\n');
+                out.extend(std::iter::repeat_n("  ", depth));
+            }
+            _ => {}
+        }
+        if out.len() > MOST + 2 * text.len() {
+            return Cow::Borrowed(text);
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// A sentence.
 pub(super) fn plain(status: StatusCode, text: &'static str) -> Response {
     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
     (status, [(CONTENT_TYPE, content_type)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn json_is_shown_as_it_was_sent() {
+        let sent =
+            r#"{"b": 1.10,"a":[],"c":{ },"a":[1e2,{"x":"a\\\"}, {:"}],"n":123456789012345678901234567890}"#;
+        let expected = "{\n  \"b\": 1.10,\n  \"a\": [],\n  \"c\": {},\n  \"a\": [\n    1e2,\n    {\n      \"x\": \"a\\\\\\\"}, {:\"\n    }\n  ],\n  \"n\": 123456789012345678901234567890\n}";
+        assert_eq!(pretty(sent), expected);
+        for text in ["", "no", "{\"a\":}", "[1,]", "\"a\" \"b\""] {
+            assert_eq!(pretty(text), text);
+        }
+        let deep = format!("{}1{}", "[".repeat(120), ",1]".repeat(120));
+        assert!(pretty(&deep).len() < 100_000);
+        let long = format!("{}{}{}", "[".repeat(120), "1,".repeat(100_000) + "1", "]".repeat(120));
+        assert_eq!(pretty(&long), long, "it would be very long");
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            any::<Option<bool>>().prop_map(|it| serde_json::json!(it)),
+            any::<i64>().prop_map(|it| serde_json::json!(it)),
+            any::<String>().prop_map(|it| serde_json::json!(it)),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(|it| serde_json::json!(it)),
+                proptest::collection::btree_map(any::<String>(), inner, 0..5)
+                    .prop_map(|it| serde_json::json!(it)),
+            ]
+        })
+    }
+
+    proptest! {
+        /// As the library lays it out, which would read numbers and names.
+        #[test]
+        fn json_is_laid_out_as_usual(value in json()) {
+            let text = value.to_string();
+            prop_assert_eq!(pretty(&text), serde_json::to_string_pretty(&value).unwrap());
+        }
+    }
 }

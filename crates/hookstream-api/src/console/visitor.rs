@@ -9,7 +9,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::Console;
-use super::page::{CONSOLE, Nav, PORTAL, Page};
+use super::page::{self, CONSOLE, Nav, PORTAL, Page};
 use super::portal;
 use super::session::{Session, cookie, name};
 use super::texts::{Lang, Texts};
@@ -47,6 +47,10 @@ impl FromRequestParts<Arc<Console>> for Visitor {
         let Some((principal, called)) = signed_in else {
             return Err(if base == PORTAL { portal::over(&parts.headers) } else { to_sign_in(parts, &path) });
         };
+        // Customers whose links were made by one client don't share its rate.
+        if let Err(limited) = console.api.take(&format!("{} {:?}", principal.client, principal.bound)) {
+            return Err(page::problem(Lang::of(&parts.headers), &limited.into()));
+        }
         let done = parts.uri.query().and_then(|query| {
             let mut pairs = url::form_urlencoded::parse(query.as_bytes());
             pairs.find(|(name, _)| name == "done").map(|(_, value)| value.into_owned())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use hookstream_types::{Chain, Offset, Partition};
 use hookstream_wire::rejected;
 use serde::Serialize;
@@ -20,7 +20,9 @@ use crate::description::Missing;
 use crate::problem::Problem;
 
 /// Records of a partition that are looked at.
-const LOOKED_AT: i64 = 50;
+const LOOKED_AT: i64 = 10;
+/// Partitions that are read at a time: a record has half a MiB at most.
+const AT_A_TIME: usize = 4;
 /// Bytes of a record that are shown.
 const SHOWN: usize = 2_048;
 
@@ -53,7 +55,7 @@ pub struct RejectedItem {
 
 /// Lists the last records that were rejected, the newest first
 ///
-/// For operators: what is no event is nobody's. Up to fifty of each partition are looked at; all of them stand in the topic
+/// For operators: what is no event is nobody's. The last ten of each partition are looked at; all of them stand in the topic
 /// `rejected`, as they came, to be produced again once the fault is mended.
 #[utoipa::path(
     get,
@@ -96,10 +98,9 @@ impl Executions {
         let limit = params.limit();
         params.finish()?;
         let by = Instant::now() + DEADLINE;
-        let all =
-            join_all((0..self.topics.partitions).map(|partition| self.last_of(Partition(partition), by)))
-                .await;
-        let mut found: Vec<(i64, RejectedItem)> = all.into_iter().flatten().collect();
+        let partitions = stream::iter((0..self.topics.partitions).map(Partition));
+        let read = partitions.map(|partition| self.last_of(partition, by)).buffer_unordered(AT_A_TIME);
+        let mut found: Vec<(i64, RejectedItem)> = read.concat().await;
         found.retain(|(_, item)| source.as_ref().is_none_or(|source| *source == item.source));
         found.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         found.truncate(limit);

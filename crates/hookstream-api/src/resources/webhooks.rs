@@ -72,7 +72,7 @@ impl Kinds for Webhooks {
         render::webhook(state, webhook, Form::Api)
     }
 
-    fn may_match(webhook: &WebhookRecord, parameters: &ListParameters, words: &str) -> bool {
+    fn matches(webhook: &WebhookRecord, parameters: &ListParameters, words: &str) -> bool {
         let has = |text: &str| text.to_lowercase().contains(words);
         let state = match webhook.state {
             WebhookState::Draft => "draft",
@@ -85,7 +85,9 @@ impl Kinds for Webhooks {
             let mut patterns = webhook.event_types.iter();
             patterns.any(|pattern| hookstream_core::matching::pattern_matches(pattern, event_type))
         };
+        let is_of = |app: &String| webhook.app.is_some_and(|own| own.to_string().eq_ignore_ascii_case(app));
         parameters.state.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(state))
+            && parameters.app.as_ref().is_none_or(is_of)
             && parameters.event_type.as_ref().is_none_or(gets)
             && (words.is_empty()
                 || has(&webhook.name)
@@ -93,21 +95,6 @@ impl Kinds for Webhooks {
                 || webhook.description.as_deref().is_some_and(has)
                 || webhook.event_types.iter().any(|pattern| has(pattern))
                 || has(&webhook.id.to_string()))
-    }
-
-    fn matches(document: &Value, parameters: &ListParameters) -> bool {
-        let is = |field: &str, wanted: &Option<String>| {
-            let found = document.get(field).and_then(Value::as_str);
-            wanted.as_ref().is_none_or(|wanted| found.is_some_and(|found| found.eq_ignore_ascii_case(wanted)))
-        };
-        let gets = |event_type: &String| {
-            let patterns = document.get("eventTypes").and_then(Value::as_array);
-            let mut patterns = patterns.into_iter().flatten().filter_map(Value::as_str);
-            patterns.any(|pattern| hookstream_core::matching::pattern_matches(pattern, event_type))
-        };
-        is("state", &parameters.state)
-            && is("app", &parameters.app)
-            && parameters.event_type.as_ref().is_none_or(gets)
     }
 
     fn plan(api: &Api, id: Id<'_>, document: &Value, expected: Expected) -> Result<Planned, Problem> {
