@@ -169,9 +169,11 @@ pub fn refused_problem(refused: &Refused) -> Problem {
     match refused {
         Refused::RevisionMismatch { .. } => Problem::new(Kind::Changed, detail),
         Refused::Missing { .. } => Problem::from(Denied::NotFound),
-        Refused::Exists { .. } | Refused::InUse { .. } | Refused::Unreadable { .. } => {
-            Problem::conflict(detail)
-        }
+        Refused::Exists { .. }
+        | Refused::InUse { .. }
+        | Refused::Unreadable { .. }
+        | Refused::Ended { .. }
+        | Refused::TooManyReplays { .. } => Problem::conflict(detail),
         Refused::NameTaken { .. } => {
             let errors = vec![FieldError::new("/name", detail)];
             Problem::of_errors(Kind::Conflict, errors)

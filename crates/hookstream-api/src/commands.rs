@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookstream_config::{Base, ConfigWriter, WriteError};
-use hookstream_log::kafka::{Group, GroupSpec, join};
-use hookstream_log::pipe::{Applied, Driver, Function, Outputs, Place, Signals};
+use hookstream_log::kafka::{Group, GroupSpec, KafkaLog, join};
+use hookstream_log::pipe::{Applied, Driver, Function, Outputs, Pipe, Place, Signals};
 use hookstream_log::{Full, Input, RecordRef};
 use hookstream_runtime::{Ctx, ServiceError};
 use hookstream_types::Chain;
@@ -42,6 +42,7 @@ pub struct Commands {
     group: Group,
     threads: Vec<Driver>,
     stop: watch::Sender<bool>,
+    leads: watch::Receiver<bool>,
     _changed: watch::Sender<()>,
 }
 
@@ -59,17 +60,30 @@ pub fn start(ctx: &Ctx, base: &Base, writer: &ConfigWriter) -> Result<Commands, 
     let (changed_tx, changed) = watch::channel(());
     let (stop, stopped) = watch::channel(false);
     let signals = Signals { changed, stopped };
+    let (leading, leads) = watch::channel(false);
     let mut threads = Vec::new();
     for log in logs {
         let (writer, metrics) = (writer.clone(), metrics.clone());
         let make = move || Carry::new(writer, metrics);
         let clock = ctx.clock.mono_fn();
-        threads.push(Driver::start("commands".to_owned(), log, clock, signals.clone(), make, |_| {})?);
+        let leading = leading.clone();
+        let look = move |pipe: &mut Pipe<KafkaLog, Carry>| {
+            let now = pipe.stats().inputs > 0;
+            leading.send_if_modified(|leads| std::mem::replace(leads, now) != now);
+        };
+        threads.push(Driver::start("commands".to_owned(), log, clock, signals.clone(), make, look)?);
     }
-    Ok(Commands { group, threads, stop, _changed: changed_tx })
+    Ok(Commands { group, threads, stop, leads, _changed: changed_tx })
 }
 
 impl Commands {
+    /// Whether this replica is the one that carries things out: it has the topic's partition. Another may think so too for a
+    /// moment.
+    #[must_use]
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
     /// Waits until `until` is done, gives the partition back, and ends.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod oidc;
 mod overview;
 mod page;
 mod portal;
+mod replays;
 mod session;
 mod texts;
 mod visitor;
@@ -93,7 +94,7 @@ impl Console {
 
 /// The console's routes, and the portal's.
 pub(crate) fn router(console: Arc<Console>) -> Router {
-    let webhooks = || webhooks::routes().merge(history::routes());
+    let webhooks = || webhooks::routes().merge(history::routes()).merge(replays::routes());
     let pages = Router::new()
         .merge(session::routes())
         .merge(oidc::routes())

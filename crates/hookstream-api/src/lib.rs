@@ -18,6 +18,7 @@ mod matching;
 pub mod metrics;
 mod portal;
 pub mod problem;
+mod replays;
 mod request;
 pub mod resources;
 mod routes;
@@ -66,6 +67,7 @@ use crate::events::{EventLimits, Events};
 use crate::history::{Executions, HistoryTopics, Index, IndexSpec, Indexer};
 use crate::metrics::ApiMetrics;
 use crate::problem::{Kind, Problem};
+use crate::replays::Replayer;
 
 /// Purposes that keys are derived for.
 const TOKEN_KEYS: &str = "hookstream access tokens";
@@ -107,6 +109,8 @@ pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
     let indexer = Indexer::start(index_spec(&ctx.settings, &base)?, ctx.clock, &ctx.health, metrics)?;
     let metrics = Arc::new(ApiMetrics::register(&ctx.registry)?);
     metrics.touch();
+    let replayer = Replayer::new(&base, writer.clone(), indexer.index(), ctx.clock)?;
+    let replaying = tokio::spawn(replayer.run(commands.leads(), ctx.shutdown.clone()));
     let router = router(&ctx, &base, writer, indexer.index(), Arc::clone(&metrics))?
         .merge(beside)
         .layer(middleware::from_fn_with_state(metrics, metrics::counted));
@@ -115,6 +119,7 @@ pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
     let limits = server::Limits { grace: ctx.settings.shutdown.grace, ..server::Limits::default() };
     let serving = server::serve(listener, router, ctx.shutdown.clone(), limits);
     let (carried, ()) = tokio::join!(commands.run(ctx.shutdown.cancelled()), serving);
+    replaying.await?;
     indexer.stop().await;
     carried
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use bytes::Bytes;
+use hookstream_types::WebhookId;
 use http::header::{CONTENT_TYPE, IF_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
@@ -215,6 +216,25 @@ impl ListParameters {
     pub fn filters(&self) -> String {
         format!("{:?} {:?} {:?} {:?} {:?}", self.q, self.account, self.app, self.state, self.event_type)
     }
+}
+
+/// Which replays.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ReplayParameters {
+    /// An account, by name or uid.
+    pub account: Option<String>,
+    /// To this webhook.
+    #[param(value_type = Option<Uuid>)]
+    pub webhook: Option<WebhookId>,
+    /// `running`, `done`, `cancelled` or `failed`.
+    pub state: Option<String>,
+    /// Replays of a page.
+    #[param(minimum = 1, maximum = 100)]
+    pub limit: Option<usize>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
 }
 
 /// A page of a list.

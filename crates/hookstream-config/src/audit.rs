@@ -1,4 +1,5 @@
-//! Audit records: each committed record of the configuration has one, in the same transaction.
+//! Audit records: each committed record of the configuration has one, in the same transaction. Only how far a replay has got
+//! is nobody's doing.
 //!
 //! What a resource was and is stands there as its record's JSON, with every sealed value and every hash replaced by
 //! `{"sensitiveValuePresent":true}`. Where those stand is told by the records' types: a record that has any is taken
@@ -6,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hookstream_core::replay::ReplayState;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_types::{AccountUid, UnixMillis};
 use hookstream_wire::audit::{Action, Audit, omitted, sensitive};
@@ -30,6 +32,12 @@ pub(crate) struct By<'a> {
     pub actor: &'a str,
     pub at: UnixMillis,
     pub write: WriteId,
+}
+
+/// Whether a change is somebody's doing.
+pub(crate) fn is_due(before: Option<&Record>, after: Option<&Record>) -> bool {
+    let runs = |record: Option<&Record>| matches!(record, Some(Record::Replay(replay)) if replay.state == ReplayState::Running);
+    !(runs(before) && runs(after))
 }
 
 /// The value of a change's audit record.
@@ -77,6 +85,7 @@ fn masked(record: &Record) -> Value {
         Record::Source(record) => plain(record),
         Record::EventType(record) => plain(record),
         Record::App(record) => plain(record),
+        Record::Replay(record) => plain(record),
         Record::Account(AccountRecord { account, data_key }) => {
             with(plain(account), "data_key", mask(data_key))
         }
@@ -185,7 +194,11 @@ fn changed(before: &Record, after: &Record) -> Vec<String> {
 /// as changed; one that was kept does not.
 fn secrets(record: &Record) -> BTreeMap<String, Vec<Secret<'_>>> {
     match record {
-        Record::Cluster(_) | Record::Source(_) | Record::EventType(_) | Record::App(_) => BTreeMap::new(),
+        Record::Cluster(_)
+        | Record::Source(_)
+        | Record::EventType(_)
+        | Record::App(_)
+        | Record::Replay(_) => BTreeMap::new(),
         Record::Account(record) => {
             [(DATA_KEY_FIELD.to_owned(), vec![Secret::Sealed(&record.data_key)])].into()
         }

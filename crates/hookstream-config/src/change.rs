@@ -10,15 +10,19 @@ use hookstream_core::config::{
     DeliveryMode, Format, Payload, Trust, Verification, WebhookSecret, WebhookState,
 };
 use hookstream_core::exchange::Method;
+use hookstream_core::replay::{Progress, ReplayState, Selection};
 use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::Signatures;
-use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, SecretString, UnixMillis, WebhookId};
+use hookstream_types::{
+    AccountUid, AppId, AuthorizationId, ClientId, ReplayId, SecretString, UnixMillis, WebhookId,
+};
 use hookstream_wire::config::{HashedSecret, Key};
 
 use crate::envelope::OpenError;
 
 mod plan;
+mod replay;
 mod resources;
 mod webhook;
 
@@ -136,6 +140,34 @@ pub enum Change {
         url: String,
         reason: String,
     },
+    StartReplay {
+        id: ReplayId,
+        replay: Box<ReplaySpec>,
+    },
+    /// How far a replay has got, which must still run.
+    SetReplay {
+        id: ReplayId,
+        state: ReplayState,
+        reason: Option<String>,
+        progress: Progress,
+        expected: Expected,
+    },
+    /// Nothing if it has ended.
+    CancelReplay {
+        id: ReplayId,
+    },
+    DeleteReplay {
+        id: ReplayId,
+    },
+}
+
+/// A replay, without what the writer adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplaySpec {
+    pub account: AccountUid,
+    pub webhook: Option<WebhookId>,
+    pub selection: Selection,
+    pub dry_run: bool,
 }
 
 /// An account, without what the writer adds.
@@ -288,6 +320,12 @@ pub enum Refused {
     },
     #[error("`{key}` names hookstream's own topic `{topic}`: its records are no domain events; leave it out")]
     OwnTopic { key: Key, topic: String },
+    #[error("`{key}` has ended already")]
+    Ended { key: Key },
+    #[error(
+        "{found} replays of the account are running, the most there may be: wait for one to end, or cancel it"
+    )]
+    TooManyReplays { found: usize },
     #[error("`{key}` takes {bytes} bytes, more than a record may have ({max})")]
     TooLarge { key: Key, bytes: usize, max: usize },
 }

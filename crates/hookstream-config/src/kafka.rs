@@ -173,12 +173,15 @@ impl Ledger for KafkaLedger {
             value: record.value.as_deref(),
             headers,
         });
-        let audit = records.iter().zip(&headers).map(|(record, headers)| OutRecord {
-            topic: &self.audit,
-            partition: PARTITION,
-            key: Some(&record.key),
-            value: Some(&record.audit),
-            headers,
+        let audit = records.iter().zip(&headers).filter_map(|(record, headers)| {
+            let value = Some(record.audit.as_deref()?);
+            Some(OutRecord {
+                topic: &self.audit,
+                partition: PARTITION,
+                key: Some(&record.key),
+                value,
+                headers,
+            })
         });
         let out: Vec<OutRecord<'_>> = config.chain(audit).collect();
         let began = Instant::now();

@@ -16,9 +16,10 @@ use hookstream_core::config::{
     Account, App, Authorization, ClientCredentials, Credentials, EventType, Meta, Source, View, Webhook,
     WebhookSecret, WebhookState,
 };
+use hookstream_core::replay::{Replay, Runs};
 use hookstream_core::signing::SigningKey;
 use hookstream_types::{
-    AccountUid, AppId, AuthorizationId, Chain, ClientId, Offset, SecretString, WebhookId,
+    AccountUid, AppId, AuthorizationId, Chain, ClientId, Offset, ReplayId, SecretString, WebhookId,
 };
 use hookstream_wire::config::{
     AccountRecord, AuthorizationRecord, ClientRecord, ClusterRecord, Key, Record, Sealed, SealedCredentials,
@@ -54,6 +55,7 @@ pub struct State {
     authorizations: BTreeMap<AuthorizationId, Arc<AuthorizationRecord>>,
     clients: BTreeMap<ClientId, Arc<ClientRecord>>,
     webhooks: BTreeMap<WebhookId, Arc<WebhookRecord>>,
+    replays: BTreeMap<ReplayId, Arc<Replay>>,
     account_names: BTreeSet<(String, AccountUid)>,
     webhook_names: BTreeSet<(AccountUid, String, WebhookId)>,
     webhook_ids: BTreeSet<(AccountUid, WebhookId)>,
@@ -67,6 +69,8 @@ pub struct State {
     held: BTreeMap<WebhookId, OpenError>,
     /// Made anew when an account changed.
     shown_accounts: Option<Arc<BTreeMap<String, Arc<Account>>>>,
+    /// Made anew when a replay began, was cancelled, or went.
+    shown_runs: Option<Arc<Runs>>,
     /// The last one: the next is made of it.
     last_view: View,
 }
@@ -94,6 +98,7 @@ impl State {
             authorizations: BTreeMap::new(),
             clients: BTreeMap::new(),
             webhooks: BTreeMap::new(),
+            replays: BTreeMap::new(),
             account_names: BTreeSet::new(),
             webhook_names: BTreeSet::new(),
             webhook_ids: BTreeSet::new(),
@@ -102,6 +107,7 @@ impl State {
             unopened: BTreeSet::new(),
             held: BTreeMap::new(),
             shown_accounts: None,
+            shown_runs: None,
             last_view: View::default(),
         }
     }
@@ -224,6 +230,17 @@ impl State {
                 }
                 old.map(Record::Webhook)
             }
+            Key::Replay(id) => {
+                let old = self.replays.remove(id);
+                if let Some(Record::Replay(replay)) = record {
+                    self.replays.insert(*id, Arc::new(replay));
+                }
+                let seen = |replay: &Arc<Replay>| replay.state;
+                if old.as_ref().map(seen) != self.replays.get(id).map(seen) {
+                    self.shown_runs = None;
+                }
+                old.map(|old| Record::Replay(Arc::unwrap_or_clone(old)))
+            }
         }
     }
 
@@ -239,6 +256,10 @@ impl State {
             Arc::new(accounts.collect())
         });
         self.last_view.accounts = Arc::clone(accounts);
+        let runs = self
+            .shown_runs
+            .get_or_insert_with(|| Arc::new(Runs::new(self.replays.values().map(|replay| &**replay))));
+        self.last_view.runs = Arc::clone(runs);
         self.last_view.offset = self.offset;
         self.last_view.sources.clone_from(&self.sources);
         self.last_view.event_types.clone_from(&self.event_types);
@@ -336,6 +357,16 @@ impl State {
 
     pub fn clients(&self) -> impl Iterator<Item = &ClientRecord> {
         self.clients.values().map(|client| &**client)
+    }
+
+    #[must_use]
+    pub fn replay(&self, id: ReplayId) -> Option<&Arc<Replay>> {
+        self.replays.get(&id)
+    }
+
+    /// In the order in which they were asked for.
+    pub fn replays(&self) -> impl DoubleEndedIterator<Item = &Arc<Replay>> {
+        self.replays.values()
     }
 
     #[must_use]

@@ -12,7 +12,8 @@
 //! error the outcome is unknown until the id has been claimed again and the log read to its end; then it is
 //! there or it never will be.
 //!
-//! Each record goes into the log together with its audit record, in one transaction: both are there or neither.
+//! Each record goes into the log together with its audit record, in one transaction: both are there or neither. How far a
+//! replay has got is nobody's doing, and has none.
 //!
 //! Writers that meet take [turns](crate::turns).
 //!
@@ -72,8 +73,8 @@ pub struct NewRecord {
     pub value: Option<Vec<u8>>,
     /// In order.
     pub headers: Vec<(&'static str, Vec<u8>)>,
-    /// The value of its record in the audit topic; key and headers are the same.
-    pub audit: Vec<u8>,
+    /// The value of its record in the audit topic; key and headers are the same. None of what nobody did.
+    pub audit: Option<Vec<u8>>,
 }
 
 /// What the log did not do.
@@ -492,7 +493,7 @@ fn new_record(planned: &PlannedRecord, before: Option<&Record>, by: By<'_>) -> N
         key: planned.key.to_string().into_bytes(),
         value: planned.record.as_ref().map(Record::encode),
         headers: vec![(WRITE_HEADER, by.write.to_bytes())],
-        audit: audit::encode(planned, before, by),
+        audit: audit::is_due(before, planned.record.as_ref()).then(|| audit::encode(planned, before, by)),
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exchange::Method;
 use crate::matching::{Index, pattern_matches};
+use crate::replay::Runs;
 use crate::schedule::RetrySchedule;
 use crate::shared_map::SharedMap;
 use crate::signing::Signatures;
@@ -339,6 +340,8 @@ pub struct View {
     pub event_types: BTreeMap<String, Arc<EventType>>,
     pub apps: BTreeMap<AppId, Arc<App>>,
     pub webhooks: SharedMap<WebhookId, Arc<Webhook>>,
+    /// Which jobs are overtaken by replays.
+    pub runs: Arc<Runs>,
     /// Which of the webhooks an event concerns.
     index: Index,
 }
@@ -355,7 +358,16 @@ impl View {
         let index = Index::build(webhooks.values());
         let webhooks = webhooks.into_iter().collect();
         let accounts = Arc::new(accounts);
-        Self { offset, accounts, sources, event_types, apps: BTreeMap::new(), webhooks, index }
+        Self {
+            offset,
+            accounts,
+            sources,
+            event_types,
+            apps: BTreeMap::new(),
+            webhooks,
+            runs: Arc::default(),
+            index,
+        }
     }
 
     /// Replaces webhooks, or takes them out; copies of the view stay as they are. It costs what changes, not what is

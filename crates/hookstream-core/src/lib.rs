@@ -21,6 +21,7 @@ pub mod matching;
 pub mod mutant;
 pub mod outcome;
 pub mod redact;
+pub mod replay;
 pub mod request;
 pub mod retry;
 pub mod retry_after;

@@ -102,7 +102,7 @@ const RESERVED: &[&str] = &[
 
 /// The same for whole families of names.
 const RESERVED_PREFIXES: &[&str] =
-    &["webhook-", "x-forwarded-", "sec-", "x-aws-ec2-metadata-", "x-google-metadata-"];
+    &["webhook-", "hookstream-", "x-forwarded-", "sec-", "x-aws-ec2-metadata-", "x-google-metadata-"];
 
 /// Whether a webhook may have this header; the name's case doesn't matter.
 ///
@@ -160,6 +160,9 @@ enum Body {
     CloudeventsBinary,
     Template(Template),
 }
+
+/// Names the replay that a delivery comes from: it may have been made before.
+pub const REPLAY_HEADER: &str = "hookstream-replay";
 
 type EventHeaders = Vec<(Arc<str>, Arc<str>)>;
 
@@ -267,7 +270,11 @@ impl Prepared {
     pub fn request(&self, job: &Job, now: UnixMillis) -> Result<Request, Unsendable> {
         let account = &*self.webhook.account_name;
         let input = Input { event: &job.event, account, data: &job.data };
-        let (body, headers) = self.body.of_event(input)?;
+        let (body, mut headers) = self.body.of_event(input)?;
+        if job.state.generation.run != 0 {
+            let run: Arc<str> = Arc::from(job.state.generation.run.to_string());
+            headers.push((Arc::from(REPLAY_HEADER), run));
+        }
         Ok(self.signed(&job.state.delivery.to_string(), body, headers, now))
     }
 

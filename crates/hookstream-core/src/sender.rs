@@ -458,6 +458,9 @@ enum Ineligible {
 
 /// Whether a webhook's jobs may be sent (design §3, states).
 fn eligibility<'a>(view: &'a View, job: &Job) -> Result<&'a Arc<Webhook>, Ineligible> {
+    if let Some(reason) = view.runs.overtaken(job.state.delivery, job.state.generation.run) {
+        return Err(Ineligible::Skip(reason));
+    }
     let webhook = view.webhook(job.state.webhook).ok_or(Ineligible::Skip(SkipReason::Deleted))?;
     match webhook.state {
         WebhookState::Published => match view.missing_scope(webhook, &job.event.event_type) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hookstream_core::decision::SkipReason;
 use hookstream_core::exchange::FailureKind;
 use hookstream_types::{AccountUid, DeliveryId, EventId, Offset, Partition, UnixMillis, WebhookId};
 use rustc_hash::FxHashMap;
@@ -158,7 +159,7 @@ pub(crate) fn fold(
         let previous = match known.get_mut(&change.delivery) {
             Some(execution) => {
                 let previous = execution.last;
-                execution.take(&change);
+                execution.go_on(&change);
                 Some(previous)
             }
             None => {
@@ -199,6 +200,20 @@ impl Execution {
         };
         execution.take(change);
         Some(execution)
+    }
+
+    /// Takes a later change in. A job that a replay has overtaken says nothing of the delivery, and what was delivered stays
+    /// so if its repetition is not sent.
+    fn go_on(&mut self, change: &Change) {
+        let is_superseded = change.reason == Some(SkipReason::Superseded.label());
+        let is_repetition = change.generation.run != 0
+            && change.outcome == Outcome::Skipped
+            && self.outcome == Outcome::Delivered;
+        if is_superseded || is_repetition {
+            self.last = (change.offset, change.index);
+        } else {
+            self.take(change);
+        }
     }
 
     fn take(&mut self, change: &Change) {

@@ -1,19 +1,22 @@
-//! Reads single records by their coordinates, for people to look at.
+//! Reads records by their coordinates, for people to look at and to deliver again.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookstream_types::{Offset, Partition};
+use hookstream_types::{Offset, Partition, UnixMillis};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError as RdError, RDKafkaErrorCode};
+use rdkafka::{Offset as RdOffset, TopicPartitionList};
 use tokio::sync::Mutex;
 
 use crate::client::{KafkaSettings, Reports, report_through};
 use crate::error::KafkaError;
 use crate::kafka::Scratch;
-use crate::native::{Polled, Reader};
+use crate::native::{self, Polled, Reader};
 use crate::scan::{OwnRecord, Wanted};
 
 struct Context {
@@ -28,6 +31,8 @@ const PREFETCH_BYTES: usize = 512 * 1024;
 const WAIT: Duration = Duration::from_millis(20);
 /// Reads that can be under way at once.
 const LANES: usize = 8;
+/// For offsets.
+const OFFSETS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why records could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,12 @@ pub enum FetchError {
     Late { topic: String, partition: Partition, within: Duration, reason: String },
     #[error("`{topic}` can't be read")]
     Topic { topic: String },
+    #[error("the offsets of `{topic}` were not told")]
+    Offsets {
+        topic: String,
+        #[source]
+        source: RdError,
+    },
     #[error("the read was broken off")]
     Stopped,
 }
@@ -62,6 +73,22 @@ impl Fetcher {
         let context = Context { reports: Reports::new("fetch") };
         let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, context)?);
         Ok(Self { consumer, lanes: (0..LANES).map(|_| Arc::default()).collect() })
+    }
+
+    /// Offsets of partitions, for readers of committed records.
+    ///
+    /// # Errors
+    /// [`FetchError::Offsets`] if Kafka does not tell them.
+    pub async fn offsets(
+        &self,
+        topic: &str,
+        partitions: Vec<Partition>,
+        at: At,
+    ) -> Result<BTreeMap<Partition, Offset>, FetchError> {
+        let (consumer, name) = (Arc::clone(&self.consumer), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || offsets(&consumer, &name, &partitions, at)).await;
+        let asked = asked.map_err(|_| FetchError::Stopped)?;
+        asked.map_err(|source| FetchError::Offsets { topic: topic.to_owned(), source })
     }
 
     /// The records of a partition from `offset` on, up to `count` offsets; what is not there (any more) is left out.
@@ -104,6 +131,51 @@ impl Fetcher {
             Err(_) => Err(FetchError::Stopped),
         }
     }
+}
+
+/// What offsets of partitions are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Of the first record that was appended then or later; else the end.
+    Time(UnixMillis),
+    End,
+}
+
+fn offsets(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    partitions: &[Partition],
+    at: At,
+) -> Result<BTreeMap<Partition, Offset>, RdError> {
+    let ask = |time: RdOffset| {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition_offset(topic, partition.0, time)?;
+        }
+        consumer.offsets_for_times(list, OFFSETS_TIMEOUT)
+    };
+    let at = match at {
+        At::Time(time) => RdOffset::Offset(time.0.max(0)),
+        At::End => RdOffset::End,
+    };
+    let (mut found, mut beyond) = (BTreeMap::new(), false);
+    for entry in native::entries(&ask(at)?) {
+        if entry.code != RDKafkaErrorCode::NoError {
+            return Err(RdError::OffsetFetch(entry.code));
+        }
+        beyond |= entry.offset < 0;
+        found.insert(Partition(entry.partition), Offset(entry.offset));
+    }
+    if beyond {
+        // Nothing was appended since then.
+        for entry in native::entries(&ask(RdOffset::End)?) {
+            let offset = found.entry(Partition(entry.partition)).or_insert(Offset(-1));
+            if offset.0 < 0 {
+                *offset = Offset(entry.offset.max(0));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// None: too late. An error: the topic's name can't be one.

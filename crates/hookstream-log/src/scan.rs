@@ -1,4 +1,4 @@
-//! Follows all partitions of a topic from given offsets, without a group: for a view that keeps its own positions.
+//! Follows the partitions of a topic from given offsets, without a group: for a view that keeps its own positions.
 //!
 //! Records come in batches of one partition, and a bounded number of them waits: who takes none stops the reading, and
 //! nothing else. **Position** is the offset that is read next; a batch says from which to which it goes, and what
@@ -84,6 +84,8 @@ pub struct ScanSpec {
     pub topic: String,
     /// Positions; of other partitions, their beginning.
     pub from: BTreeMap<Partition, Offset>,
+    /// Only the partitions that have positions.
+    pub only_those: bool,
     pub wanted: Wanted,
     /// Batches that wait at most.
     pub waiting: usize,
@@ -94,7 +96,7 @@ pub struct ScanSpec {
 impl ScanSpec {
     #[must_use]
     pub fn new(topic: impl Into<String>, from: BTreeMap<Partition, Offset>, wanted: Wanted) -> Self {
-        Self { topic: topic.into(), from, wanted, waiting: 8, records: 2_000 }
+        Self { topic: topic.into(), from, only_those: false, wanted, waiting: 8, records: 2_000 }
     }
 }
 
@@ -197,7 +199,11 @@ impl Scanner {
             Ok(metadata) => {
                 let topic = metadata.topics().iter().find(|topic| topic.name() == self.spec.topic)?;
                 if topic.error().is_none() && !topic.partitions().is_empty() {
-                    return Some(topic.partitions().iter().map(|found| Partition(found.id())).collect());
+                    let there = topic.partitions().iter().map(|found| Partition(found.id()));
+                    let is_wanted = |partition: &Partition| {
+                        !self.spec.only_those || self.spec.from.contains_key(partition)
+                    };
+                    return Some(there.filter(is_wanted).collect());
                 }
                 "it is not there".to_owned()
             }

@@ -64,6 +64,10 @@ uuid_id! {
     ClientId
 }
 uuid_id! {
+    /// Somebody's wish to have things delivered again.
+    ReplayId
+}
+uuid_id! {
     /// One assignment of one partition to one process; a fresh one each time.
     OwnerId
 }
@@ -182,11 +186,11 @@ impl fmt::Debug for Offset {
 
 /// Which turn of a delivery a job is: within a run, a later `n` supersedes an earlier one.
 ///
-/// Run 0 is live traffic; a replay, redrive or retry-now has as run the offset of its command.
+/// Run 0 is live traffic; a replay has a run of its own: later ones have greater numbers.
 /// `n` counts retries and deferrals; hops through the retry ladder do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation {
-    /// 0, or the offset of the command that started the run.
+    /// 0, or a replay's run.
     pub run: i64,
     /// Retries and deferrals so far.
     pub n: u32,

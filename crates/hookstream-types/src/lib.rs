@@ -9,7 +9,7 @@ mod time;
 pub use chain::Chain;
 pub use ids::{
     AccountUid, AppId, AuthorizationId, ClientId, DeliveryId, EventId, Generation, Offset, OwnerId,
-    Partition, WebhookId, partition_for,
+    Partition, ReplayId, WebhookId, partition_for,
 };
 pub use secret::{Secret, SecretString};
 pub use time::{Mono, Now, UnixMillis};

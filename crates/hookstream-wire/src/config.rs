@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use hookstream_core::config::{Account, App, EventType, Meta, Payload, Source, Trust, WebhookState};
 use hookstream_core::exchange::Method;
+use hookstream_core::replay::Replay;
 use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::Signatures;
-use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, AppId, AuthorizationId, ClientId, ReplayId, UnixMillis, WebhookId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -65,6 +66,7 @@ pub enum Key {
     Authorization(AuthorizationId),
     Client(ClientId),
     Webhook(WebhookId),
+    Replay(ReplayId),
 }
 
 /// The id of the one cluster record.
@@ -83,6 +85,7 @@ impl Key {
             Self::Authorization(_) => "authorization",
             Self::Client(_) => "client",
             Self::Webhook(_) => "webhook",
+            Self::Replay(_) => "replay",
         }
     }
 
@@ -104,6 +107,7 @@ impl fmt::Display for Key {
             Self::Authorization(id) => write!(f, "{kind}/{id}"),
             Self::Client(id) => write!(f, "{kind}/{id}"),
             Self::Webhook(id) => write!(f, "{kind}/{id}"),
+            Self::Replay(id) => write!(f, "{kind}/{id}"),
         }
     }
 }
@@ -132,6 +136,7 @@ impl FromStr for Key {
             "authorization" => Ok(Self::Authorization(AuthorizationId(uuid()?))),
             "client" => Ok(Self::Client(ClientId(uuid()?))),
             "webhook" => Ok(Self::Webhook(WebhookId(uuid()?))),
+            "replay" => Ok(Self::Replay(ReplayId(uuid()?))),
             _ => Err(ConfigError::UnknownKind { kind: shortened(kind) }),
         }
     }
@@ -345,6 +350,7 @@ pub enum Record {
     Authorization(AuthorizationRecord),
     Client(ClientRecord),
     Webhook(Arc<WebhookRecord>),
+    Replay(Replay),
 }
 
 impl Record {
@@ -359,6 +365,7 @@ impl Record {
             Self::Authorization(authorization) => Key::Authorization(authorization.id),
             Self::Client(client) => Key::Client(client.id),
             Self::Webhook(webhook) => Key::Webhook(webhook.id),
+            Self::Replay(replay) => Key::Replay(replay.id),
         }
     }
 
@@ -374,6 +381,7 @@ impl Record {
             Self::Authorization(authorization) => Some(&authorization.meta),
             Self::Client(client) => Some(&client.meta),
             Self::Webhook(webhook) => Some(&webhook.meta),
+            Self::Replay(replay) => Some(&replay.meta),
         }
     }
 
@@ -387,6 +395,7 @@ impl Record {
             Self::Authorization(authorization) => Some(authorization.account),
             Self::Client(client) => client.account,
             Self::Webhook(webhook) => Some(webhook.account),
+            Self::Replay(replay) => Some(replay.account),
         }
     }
 
@@ -402,6 +411,7 @@ impl Record {
             Self::Authorization(body) => versioned(body),
             Self::Client(body) => versioned(body),
             Self::Webhook(body) => versioned(body),
+            Self::Replay(body) => versioned(body),
         }
     }
 
@@ -421,6 +431,7 @@ impl Record {
             Key::Authorization(_) => Self::Authorization(parse(value, &at)?),
             Key::Client(_) => Self::Client(parse(value, &at)?),
             Key::Webhook(_) => Self::Webhook(parse(value, &at)?),
+            Key::Replay(_) => Self::Replay(parse(value, &at)?),
         };
         if record.key() != *key {
             return Err(ConfigError::WrongKey { key: at(), found: shortened(&record.key().to_string()) });

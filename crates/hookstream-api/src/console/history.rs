@@ -19,6 +19,7 @@ use super::kinds::query;
 use super::page::{self, Page};
 use super::texts::Texts;
 use super::visitor::Visitor;
+use crate::access::Scope;
 use crate::history::{AttemptItem, Body, Execution, ExecutionDetail, Recorded, SentRequest};
 
 /// How often a list is looked at that is followed.
@@ -235,6 +236,7 @@ struct ExecutionPage {
     webhook_name: String,
     reason: String,
     attempts: Vec<Attempt>,
+    may_write: bool,
 }
 
 /// An attempt as it is shown.
@@ -314,6 +316,7 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(id): P
         reason,
         // The newest first: it is the one that matters.
         attempts: attempt_log.into_iter().rev().map(attempt).collect(),
+        may_write: visitor.may(Scope::WebhooksWrite),
     };
     page::render(StatusCode::OK, &template)
 }

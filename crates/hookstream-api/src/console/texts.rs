@@ -89,12 +89,42 @@ impl Texts {
             "paused" => self.paused,
             "resumed" => self.resumed,
             "duplicated" => self.duplicated,
+            "resent" => self.resent,
             _ => return None,
         })
     }
 }
 
 texts! {
+    resent: "It is delivered again: a new attempt appears in a moment.", "Den leveres på nytt: et nytt forsøk vises om et øyeblikk.";
+    resend: "Deliver again", "Lever på nytt";
+    replay: "Replay", "Ny levering";
+    replays: "Replays", "Nye leveringer";
+    new_replay: "New replay", "Ny levering";
+    replay_events: "Events of a time", "Hendelser i et tidsrom";
+    replay_deliveries: "Single deliveries", "Enkelte leveringer";
+    replay_running: "running", "pågår";
+    replay_done: "done", "ferdig";
+    replay_cancelled: "cancelled", "avbrutt";
+    replay_failed: "failed", "mislyktes";
+    replay_hint: "Events are delivered again, or for the first time to a webhook that is new, with the same webhook-id. Live events go first.", "Hendelser leveres på nytt, eller for første gang til en ny webhook, med samme webhook-id. Nye hendelser går først.";
+    replay_cancel_hint: "What is on its way and has not arrived is then not delivered.", "Det som er på vei og ikke har kommet frem, blir da ikke levert.";
+    cancel_replay: "Cancel the replay", "Avbryt leveringen";
+    no_replays: "Nothing has been delivered again yet. A new webhook can get the events from before it was there; what was given up can get another chance.", "Ingenting er levert på nytt ennå. En ny webhook kan få hendelsene fra før den fantes; det som ble gitt opp, kan få en ny sjanse.";
+    dead_letters: "Dead letters", "Oppgitte leveringer";
+    no_dead_letters: "Nothing has been given up.", "Ingenting er gitt opp.";
+    redrive_all: "Deliver all of these again…", "Lever alle disse på nytt…";
+    redrive_chosen: "Deliver the chosen ones again", "Lever de valgte på nytt";
+    choose: "Choose", "Velg";
+    choose_some: "choose some of them", "velg noen av dem";
+    count_first: "Count first", "Tell først";
+    deliver_again: "Deliver", "Lever";
+    dry_run: "only counted", "bare telling";
+    reason: "Reason", "Årsak";
+    looked: "Looked at", "Sett på";
+    selected: "Selected", "Valgt";
+    sent: "On their way", "På vei";
+    webhook_id: "Webhook id", "Webhook-id";
     skip: "Skip to the content", "Hopp til innholdet";
     sign_in: "Sign in", "Logg inn";
     sign_out: "Sign out", "Logg ut";

@@ -15,6 +15,9 @@ use super::session::{Session, cookie, name};
 use super::texts::{Lang, Texts};
 use crate::access::{Bound, Principal, Scope};
 
+/// What a portal has.
+const PORTAL_PARTS: &[&str] = &["webhooks", "dead-letters", "replays"];
+
 /// Somebody who has signed in.
 #[derive(Clone, Debug)]
 pub(super) struct Visitor {
@@ -113,6 +116,8 @@ impl Visitor {
             (history && !is_app, "overview", t.overview),
             (read, "webhooks", t.webhooks),
             (history && !is_app, "events", t.events),
+            (history, "dead-letters", t.dead_letters),
+            (read, "replays", t.replays),
             (read, "authorizations", t.authorizations),
             (read, "event-types", t.event_types),
             (read, "apps", t.apps),
@@ -121,9 +126,10 @@ impl Visitor {
             (read && self.may(Scope::Admin), "clients", t.clients),
             (read && !is_app, "audit", t.audit),
         ];
-        // A portal is of webhooks, and of nothing else.
-        let nav =
-            all.into_iter().filter(|(is_shown, path, _)| *is_shown && (!is_portal || *path == "webhooks"));
+        // A portal is of webhooks and their deliveries, and of nothing else.
+        let nav = all
+            .into_iter()
+            .filter(|(is_shown, path, _)| *is_shown && (!is_portal || PORTAL_PARTS.contains(path)));
         let nav = nav.map(|(_, path, label)| Nav { path, label, is_here: path == at }).collect();
         Page {
             t,

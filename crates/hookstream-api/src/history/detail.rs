@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use hookstream_history::{AttemptRow, Execution};
-use hookstream_types::{Chain, DeliveryId};
+use hookstream_core::replay::Picked;
+use hookstream_history::{AttemptRow, Execution, Key};
+use hookstream_types::{AccountUid, Chain, DeliveryId};
 use hookstream_wire::attempt::{Attempt, decode_attempt};
 use tokio::time::{Instant, timeout_at};
 
@@ -53,6 +54,32 @@ impl Executions {
         }
         let attempt_log = self.attempts(&execution, rows).await;
         Ok(ExecutionDetail { execution: execution.into(), attempt_log })
+    }
+
+    /// A delivery that is to be made again: whose it is, for which webhook, and where its event stands.
+    ///
+    /// # Errors
+    /// If it is not there, or not the principal's; if its event is not known any more.
+    pub async fn picked(
+        &self,
+        principal: &Principal,
+        delivery: DeliveryId,
+    ) -> Result<(AccountUid, Picked), Problem> {
+        principal.require(Scope::HistoryRead)?;
+        let not_found = || Problem::from(Denied::NotFound);
+        let (history, bound) = (self.history()?, principal.bound.account());
+        let (execution, _) =
+            history.execution(bound, delivery).await.map_err(failed)?.ok_or_else(not_found)?;
+        if !self.sees(principal, execution.account, execution.webhook) {
+            return Err(not_found());
+        }
+        let event = history.event(bound, execution.event).await.map_err(failed)?;
+        let Key { partition, offset, .. } = event.map(|event| event.key).ok_or_else(|| {
+            Problem::conflict(
+                "the event is not kept any more: if the delivery was given up, replay it from the dead letters",
+            )
+        })?;
+        Ok((execution.account, Picked { delivery, webhook: execution.webhook, partition, offset }))
     }
 
     /// Attempts with what their records say, as far as those are read in time; the newest first, which matter most.

@@ -5,7 +5,7 @@ use hookstream_types::UnixMillis;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_wire::config::{ClusterRecord, Key, Record};
 
-use super::{Change, EventTypeSpec, Expected, Refused, SourceSpec, resources, webhook};
+use super::{Change, EventTypeSpec, Expected, Refused, SourceSpec, replay, resources, webhook};
 use crate::envelope::Fill;
 use crate::state::State;
 
@@ -162,6 +162,12 @@ fn judge(
         Change::DisableWebhook { id, revision, url, reason } => {
             Ok(webhook::disable(state, *id, *revision, url, reason, author))
         }
+        Change::StartReplay { id, replay } => replay::start(state, *id, replay, author).map(Some),
+        Change::SetReplay { id, state: to, reason, progress, expected } => {
+            replay::set(state, *id, *to, reason.as_deref(), progress, *expected, author).map(Some)
+        }
+        Change::CancelReplay { id } => replay::cancel(state, *id, author),
+        Change::DeleteReplay { id } => replay::delete(state, *id).map(Some),
     }
 }
 

@@ -284,8 +284,11 @@ fn each_record_has_its_audit_record() {
     ];
     run(&mut machine(&fake), group, &mut Around::default());
     let log = fake.log.borrow();
-    let audits: Vec<_> =
-        log.records.iter().map(|record| hookstream_wire::audit::decode(&record.audit).unwrap()).collect();
+    let audits: Vec<_> = log
+        .records
+        .iter()
+        .map(|record| hookstream_wire::audit::decode(record.audit.as_deref().unwrap()).unwrap())
+        .collect();
     let seen: Vec<_> = audits
         .iter()
         .map(|audit| (audit.write.as_u128(), audit.action.label(), audit.revision, audit.at.0, &*audit.actor))

@@ -18,6 +18,7 @@ mod load;
 mod only_errors;
 mod outage;
 mod quickstart;
+mod replays;
 mod replicas;
 mod retry;
 mod secrets;

@@ -1,0 +1,616 @@
+//! Carries replays out: reads what is selected, and makes jobs of it.
+//!
+//! One replica does, the one that has the partition of `hookstream.commands`; how far each replay has got stands in its record,
+//! so the next one goes on from there. Two that think they lead make the same jobs twice, which the sender recognises by
+//! delivery and run; the one that loses is told by the revision of the record.
+//!
+//! A replay never floods a webhook: [`Window`] bounds what is on its way, and decisions are read in `hookstream.attempts` to know
+//! what has arrived. So the log is the queue, and live events find lanes that are not full.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookstream_config::writer::WriteError;
+use hookstream_config::{Base, Change, ConfigWriter, Expected, Follower, Refused};
+use hookstream_core::config::{View, Webhook, WebhookState};
+use hookstream_core::decision::Decision;
+use hookstream_core::event::EventAttributes;
+use hookstream_core::job::{Job, JobState};
+use hookstream_core::ledger::Entry;
+use hookstream_core::matching::Interest;
+use hookstream_core::replay::{Picked, Progress, Replay, ReplayState, Selection, Span, Window};
+use hookstream_history::Outcome;
+use hookstream_log::OutRecord;
+use hookstream_log::appender::{Appender, NotAppended};
+use hookstream_log::fetch::{At, FetchError, Fetcher};
+use hookstream_log::scan::{OwnRecord, Scan, ScanSpec, Scanned, Wanted};
+use hookstream_log::{KafkaError, KafkaSettings};
+use hookstream_runtime::Clock;
+use hookstream_types::{Chain, DeliveryId, Generation, Offset, Partition, ReplayId, UnixMillis, WebhookId};
+use hookstream_wire::dead_letter::{self, DeadLetter};
+use hookstream_wire::job::{deliveries_partition, partition_key};
+use hookstream_wire::{Topics, attempt, event, job};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::history::Index;
+
+/// Who changes a replay, as the configuration shows it.
+const ACTOR: &str = "replay";
+/// Replays that are carried out at a time; others wait for their turn.
+const AT_A_TIME: usize = 8;
+/// Records that are read at a time: of half a MiB at most.
+const CHUNK: i64 = 64;
+/// How often it is written down how far a replay has got.
+const NOTE: Duration = Duration::from_secs(5);
+/// How often those that wait look whether they may go on.
+const LOOK: Duration = Duration::from_millis(200);
+/// Before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(15);
+/// By how much the clocks of brokers and of replicas may differ.
+const CLOCKS_APART: Duration = Duration::from_secs(60);
+/// How long those that ended are kept, and how many at most.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+const MOST_KEPT: usize = 1_000;
+/// How often what is too old is looked for.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// What replays are carried out with.
+pub(crate) struct Replayer {
+    follower: Arc<Follower>,
+    writer: ConfigWriter,
+    kafka: KafkaSettings,
+    topics: Arc<Topics>,
+    partitions: i32,
+    fetcher: Fetcher,
+    appender: Appender,
+    index: Index,
+    clock: Clock,
+}
+
+/// Why a replay does not go on for now.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    /// It was cancelled, or another replica has it.
+    #[error("it is not this replica's any more")]
+    Taken,
+    /// It can't be carried out, whoever tries.
+    #[error("{0}")]
+    Impossible(String),
+    #[error("what was decided before is not read in time")]
+    Decisions,
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Append(#[from] NotAppended),
+    #[error(transparent)]
+    Write(WriteError),
+    #[error(transparent)]
+    Scan(#[from] KafkaError),
+}
+
+impl From<WriteError> for Stopped {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused {
+                refused: Refused::RevisionMismatch { .. } | Refused::Ended { .. } | Refused::Missing { .. },
+                ..
+            } => Self::Taken,
+            other => Self::Write(other),
+        }
+    }
+}
+
+impl Replayer {
+    /// # Errors
+    /// If the Kafka clients can't be made.
+    pub(crate) fn new(
+        base: &Base,
+        writer: ConfigWriter,
+        index: Index,
+        clock: Clock,
+    ) -> Result<Arc<Self>, KafkaError> {
+        Ok(Arc::new(Self {
+            follower: Arc::clone(&base.follower),
+            writer,
+            kafka: base.kafka.clone(),
+            topics: Arc::clone(&base.topics),
+            partitions: base.partitions,
+            fetcher: Fetcher::new(&base.kafka)?,
+            appender: Appender::start(&base.kafka)?,
+            index,
+            clock,
+        }))
+    }
+
+    /// Carries out what there is whenever this replica leads, until it is told to stop.
+    pub(crate) async fn run(self: Arc<Self>, mut leads: watch::Receiver<bool>, stop: CancellationToken) {
+        let mut running: BTreeMap<ReplayId, tokio::task::AbortHandle> = BTreeMap::new();
+        let mut tasks = JoinSet::new();
+        let mut changed = self.follower.subscribe();
+        let mut tidy_at = Instant::now();
+        loop {
+            if *leads.borrow_and_update() {
+                for replay in self.waiting() {
+                    if running.len() >= AT_A_TIME {
+                        break;
+                    }
+                    let id = replay.id;
+                    running.entry(id).or_insert_with(|| {
+                        let replayer = Arc::clone(&self);
+                        tasks.spawn(async move {
+                            replayer.carry_out(id).await;
+                            id
+                        })
+                    });
+                }
+                if tidy_at <= Instant::now() {
+                    tidy_at = Instant::now() + TIDY;
+                    self.tidy().await;
+                }
+            } else {
+                running.values().for_each(tokio::task::AbortHandle::abort);
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
+                    Ok(id) => drop(running.remove(&id)),
+                    Err(error) if error.is_cancelled() => running.retain(|_, task| !task.is_finished()),
+                    Err(error) => {
+                        warn!(%error, "a replay broke off; it goes on");
+                        running.retain(|_, task| !task.is_finished());
+                    }
+                },
+                gone = leads.changed() => if gone.is_err() { break },
+                gone = changed.changed() => if gone.is_err() { break },
+                () = tokio::time::sleep_until(tidy_at) => {}
+            }
+        }
+        tasks.shutdown().await;
+    }
+
+    /// Those that are to be carried out, in the order in which they were asked for.
+    fn waiting(&self) -> Vec<Arc<Replay>> {
+        let is_waiting = |replay: &&Arc<Replay>| replay.state == ReplayState::Running;
+        self.follower.look(|state| state.replays().filter(is_waiting).cloned().collect())
+    }
+
+    async fn carry_out(&self, id: ReplayId) {
+        loop {
+            let latest = self.follower.look(|state| state.replay(id).cloned());
+            let Some(replay) = latest.filter(|replay| replay.state == ReplayState::Running) else { return };
+            let mut run = Run::new(self, &replay);
+            let stopped = match run.carry_out().await {
+                Ok(()) => {
+                    info!(replay.id = %id, sent = run.progress.sent, "the replay is done");
+                    return;
+                }
+                Err(Stopped::Taken) => return,
+                Err(Stopped::Impossible(reason)) => {
+                    match run.note(ReplayState::Failed, Some(reason.clone())).await {
+                        Ok(()) => {
+                            warn!(replay.id = %id, reason, "the replay has failed");
+                            return;
+                        }
+                        Err(Stopped::Taken) => return,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            warn!(replay.id = %id, error = %Chain(&stopped), "the replay does not go on now; trying again");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Takes out what ended long ago, and what is left of accounts that are gone.
+    async fn tidy(&self) {
+        let until = UnixMillis(self.clock.wall().0 - i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
+        let old: Vec<Change> = self.follower.look(|state| {
+            let ended = state.replays().rev().filter(|replay| replay.state != ReplayState::Running);
+            let old = ended.enumerate().filter(|(newer, replay)| {
+                *newer >= MOST_KEPT
+                    || replay.meta.updated_at < until
+                    || state.account(replay.account).is_none()
+            });
+            old.map(|(_, replay)| Change::DeleteReplay { id: replay.id }).collect()
+        });
+        for changes in old.chunks(100) {
+            if let Err(error) = self.writer.write(ACTOR, changes.to_vec()).await {
+                warn!(error = %Chain(&error), "old replays are not taken out now");
+                return;
+            }
+        }
+    }
+}
+
+/// A job that is to be made: for which webhook.
+struct Selected {
+    webhook: WebhookId,
+    job: Job,
+}
+
+/// One replay as it is carried out.
+struct Run<'a> {
+    by: &'a Replayer,
+    replay: &'a Replay,
+    revision: u64,
+    progress: Progress,
+    noted: Instant,
+    /// By webhook.
+    windows: HashMap<WebhookId, Window>,
+    /// Whose decision is waited for.
+    webhook_of: HashMap<DeliveryId, WebhookId>,
+    decisions: Option<Scan>,
+    /// What was made and decided before this replica went on with it.
+    decided: HashSet<DeliveryId>,
+}
+
+impl<'a> Run<'a> {
+    fn new(by: &'a Replayer, replay: &'a Replay) -> Self {
+        Self {
+            by,
+            replay,
+            revision: replay.meta.revision,
+            progress: replay.progress.clone(),
+            noted: Instant::now(),
+            windows: HashMap::new(),
+            webhook_of: HashMap::new(),
+            decisions: None,
+            decided: HashSet::new(),
+        }
+    }
+
+    async fn carry_out(&mut self) -> Result<(), Stopped> {
+        let (topic, from, until) = match &self.replay.selection {
+            Selection::Deliveries { deliveries } => {
+                for picked in deliveries {
+                    self.again(picked).await?;
+                }
+                return self.note(ReplayState::Done, None).await;
+            }
+            Selection::Events { from, until, .. } => (Arc::clone(&self.by.topics.events), *from, *until),
+            Selection::DeadLetters { from, until, .. } => {
+                (Arc::clone(&self.by.topics.dead_letter), *from, *until)
+            }
+        };
+        if self.progress.spans.is_empty() {
+            self.progress.spans = self.spans(&topic, from, until).await?;
+            self.note(ReplayState::Running, None).await?;
+        }
+        if !self.replay.dry_run {
+            self.listen().await?;
+        }
+        while !self.progress.is_read() {
+            let partitions: Vec<Partition> = self.progress.spans.keys().copied().collect();
+            for partition in partitions {
+                self.step(&topic, partition).await?;
+            }
+        }
+        self.note(ReplayState::Done, None).await
+    }
+
+    /// From where to where each partition is read.
+    async fn spans(
+        &self,
+        topic: &str,
+        from: UnixMillis,
+        until: UnixMillis,
+    ) -> Result<BTreeMap<Partition, Span>, Stopped> {
+        let partitions = match (&self.replay.selection, self.replay.webhook) {
+            // A webhook's stand in the partition of its deliveries.
+            (Selection::DeadLetters { .. }, Some(webhook)) => {
+                vec![deliveries_partition(webhook, self.by.partitions)]
+            }
+            _ => self.all(),
+        };
+        let firsts = self.by.fetcher.offsets(topic, partitions.clone(), At::Time(from)).await?;
+        let ends = self.by.fetcher.offsets(topic, partitions, At::Time(until)).await?;
+        let span = |(partition, first): (Partition, Offset)| {
+            let end = ends.get(&partition).copied().unwrap_or(first).max(first);
+            (partition, Span { first, next: first, end })
+        };
+        Ok(firsts.into_iter().map(span).collect())
+    }
+
+    fn all(&self) -> Vec<Partition> {
+        (0..self.by.partitions).map(Partition).collect()
+    }
+
+    /// Hears of what is decided about the jobs that are made. If somebody has begun before, first of what was decided since
+    /// that was written down: those jobs are not made again, and nobody would decide about them a second time.
+    async fn listen(&mut self) -> Result<(), Stopped> {
+        let partitions = match self.replay.webhook {
+            Some(webhook) => vec![deliveries_partition(webhook, self.by.partitions)],
+            None => self.all(),
+        };
+        let (topic, fetcher) = (&self.by.topics.attempts, &self.by.fetcher);
+        let ends = fetcher.offsets(topic, partitions.clone(), At::End).await?;
+        let firsts = if self.replay.progress.spans.is_empty() {
+            ends.clone()
+        } else {
+            let noted = self.replay.meta.updated_at.0;
+            let since = UnixMillis(noted - i64::try_from(CLOCKS_APART.as_millis()).unwrap_or(i64::MAX));
+            fetcher.offsets(topic, partitions, At::Time(since)).await?
+        };
+        let mut behind: BTreeMap<Partition, Offset> = ends;
+        behind.retain(|partition, end| firsts.get(partition).is_some_and(|first| first < end));
+        let spec =
+            ScanSpec { only_those: true, waiting: 2, ..ScanSpec::new(&**topic, firsts, Wanted::Values) };
+        let mut scan = Scan::start(&self.by.kafka, spec)?;
+        while !behind.is_empty() {
+            let scanned = tokio::time::timeout(DEADLINE, scan.next()).await;
+            let Ok(Some(Scanned::Batch { partition, next, records, .. })) = scanned else {
+                return Err(Stopped::Decisions);
+            };
+            self.decided.extend(decisions(&records, self.replay.run).map(|decision| decision.delivery));
+            if behind.get(&partition).is_some_and(|end| next >= *end) {
+                behind.remove(&partition);
+            }
+        }
+        self.decisions = Some(scan);
+        Ok(())
+    }
+
+    /// Reads on in a partition, and hands on what is selected.
+    async fn step(&mut self, topic: &str, partition: Partition) -> Result<(), Stopped> {
+        let Some(span) = self.progress.spans.get(&partition).copied() else { return Ok(()) };
+        let count = (span.end.0 - span.next.0).min(CHUNK);
+        let Ok(wanted @ 1..) = usize::try_from(count) else { return Ok(()) };
+        let records = self.by.fetcher.fetch(topic, partition, span.next, wanted, DEADLINE).await?;
+        let view = self.by.follower.view();
+        let mut selected = VecDeque::new();
+        for record in records {
+            self.progress.looked += 1;
+            match self.replay.selection {
+                Selection::DeadLetters { .. } => selected.extend(self.dead(record, &view).await),
+                Selection::Events { .. } => selected.extend(self.event(record, &view)?),
+                Selection::Deliveries { .. } => {}
+            }
+        }
+        self.progress.selected += selected.len() as u64;
+        if !self.replay.dry_run {
+            self.hand_on(selected).await?;
+        }
+        self.progress.spans.insert(partition, Span { next: Offset(span.next.0 + count), ..span });
+        if self.noted.elapsed() >= NOTE {
+            self.note(ReplayState::Running, None).await?;
+        }
+        self.is_mine()
+    }
+
+    /// What an event is selected for.
+    fn event(&self, record: OwnRecord, view: &View) -> Result<Vec<Selected>, Stopped> {
+        let Some((attributes, data)) = self.read(record) else { return Ok(Vec::new()) };
+        let mut selected = Vec::new();
+        let mut select = |webhook: &Webhook| {
+            let delivery = DeliveryId::of(attributes.event, webhook.id);
+            let job = Job {
+                state: self.state(delivery, webhook.id, view.offset),
+                event: Arc::clone(&attributes),
+                data: data.clone(),
+            };
+            selected.push(Selected { webhook: webhook.id, job });
+        };
+        match self.replay.webhook {
+            None => view.index().matches(&attributes, |webhook| select(webhook)),
+            Some(id) => {
+                let webhook = view.webhook(id).ok_or_else(|| gone("the webhook is deleted"))?;
+                if !takes_part(webhook) {
+                    return Err(gone("the webhook is not published any more"));
+                }
+                let Webhook { account, state, source, event_types, .. } = &**webhook;
+                let interest =
+                    Interest { account: *account, state: *state, source: source.as_deref(), event_types };
+                if interest.mismatches(&attributes).is_empty() {
+                    select(webhook);
+                }
+            }
+        }
+        Ok(selected)
+    }
+
+    /// An event of the account and of a selected type.
+    fn read(&self, record: OwnRecord) -> Option<(Arc<EventAttributes>, Bytes)> {
+        let headers: Vec<(&str, &[u8])> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        let (attributes, _) = event::decode(&headers).ok()?;
+        let is_selected =
+            attributes.account == self.replay.account && self.replay.selection.takes(&attributes.event_type);
+        is_selected.then(|| (Arc::new(attributes), Bytes::from(record.value)))
+    }
+
+    /// A dead letter, if it is selected and its delivery is still dead.
+    async fn dead(&self, record: OwnRecord, view: &View) -> Option<Selected> {
+        let Selection::DeadLetters { reason, .. } = &self.replay.selection else { return None };
+        let header = record.headers.iter().find(|(name, _)| name == dead_letter::HEADER)?;
+        let why: DeadLetter = serde_json::from_slice(&header.1).ok()?;
+        let mut job = job::decode(&record.value).ok()?;
+        let webhook = job.state.webhook;
+        let is_selected = job.event.account == self.replay.account
+            && self.replay.webhook.is_none_or(|wanted| wanted == webhook)
+            && reason.is_none_or(|reason| reason == why.reason)
+            && self.replay.selection.takes(&job.event.event_type)
+            && view.webhook(webhook).is_some_and(|webhook| takes_part(webhook));
+        if !is_selected || !self.is_still_dead(job.state.delivery).await {
+            return None;
+        }
+        job.state = self.state(job.state.delivery, webhook, view.offset);
+        Some(Selected { webhook, job })
+    }
+
+    /// What the history does not know, or can't tell now, is taken for dead: it is better delivered twice than not at all.
+    async fn is_still_dead(&self, delivery: DeliveryId) -> bool {
+        let Some(history) = self.by.index.history() else { return true };
+        match history.execution(Some(self.replay.account), delivery).await {
+            Ok(Some((execution, _))) => execution.outcome == Outcome::Dead,
+            Ok(None) | Err(_) => true,
+        }
+    }
+
+    /// One delivery once more.
+    async fn again(&mut self, picked: &Picked) -> Result<(), Stopped> {
+        let topic = &self.by.topics.events;
+        let records = self.by.fetcher.fetch(topic, picked.partition, picked.offset, 1, DEADLINE).await?;
+        self.progress.looked += 1;
+        let found = records.into_iter().next().and_then(|record| self.read(record));
+        let is_same = |(event, _): &(Arc<EventAttributes>, Bytes)| {
+            DeliveryId::of(event.event, picked.webhook) == picked.delivery
+        };
+        let Some((event, data)) = found.filter(is_same) else {
+            return Err(gone("the event's data is not kept any more"));
+        };
+        self.progress.selected += 1;
+        if !self.replay.dry_run {
+            // A sender that has not heard of the replay waits until it has: then it knows what is overtaken.
+            let config = self.by.follower.look(hookstream_config::state::State::offset);
+            let state = self.state(picked.delivery, picked.webhook, config);
+            self.append(&[Selected { webhook: picked.webhook, job: Job { state, event, data } }]).await?;
+        }
+        Ok(())
+    }
+
+    fn state(&self, delivery: DeliveryId, webhook: WebhookId, config: Offset) -> JobState {
+        JobState {
+            delivery,
+            webhook,
+            generation: Generation { run: self.replay.run, n: 0 },
+            attempts: 0,
+            config,
+            due: None,
+            first_attempt_at: None,
+            last_attempt_at: None,
+            last_status: None,
+            last_failure: None,
+            deferred_ms: 0,
+            decided: None,
+        }
+    }
+
+    /// Makes jobs as their webhooks' windows have room for them.
+    async fn hand_on(&mut self, mut selected: VecDeque<Selected>) -> Result<(), Stopped> {
+        while !selected.is_empty() {
+            let mut ready = Vec::new();
+            while let Some(next) = selected.front() {
+                if self.decided.remove(&next.job.state.delivery) {
+                    self.progress.sent += 1;
+                    selected.pop_front();
+                    continue;
+                }
+                let window = self.windows.entry(next.webhook).or_default();
+                if !window.has_room() {
+                    break;
+                }
+                let delivery = next.job.state.delivery;
+                window.sent(delivery);
+                self.webhook_of.insert(delivery, next.webhook);
+                ready.extend(selected.pop_front());
+            }
+            if !ready.is_empty() {
+                self.append(&ready).await?;
+            }
+            // What has been decided meanwhile is taken note of; it is waited for only if there is no room.
+            self.hear(!selected.is_empty()).await?;
+        }
+        Ok(())
+    }
+
+    async fn append(&mut self, selected: &[Selected]) -> Result<(), Stopped> {
+        let encoded: Vec<(Vec<u8>, [u8; 36], Partition)> = selected
+            .iter()
+            .map(|Selected { webhook, job }| {
+                let mut value = Vec::new();
+                job::append(job, &mut value);
+                (value, partition_key(*webhook), deliveries_partition(*webhook, self.by.partitions))
+            })
+            .collect();
+        let records: Vec<OutRecord<'_>> = encoded
+            .iter()
+            .map(|(value, key, partition)| OutRecord {
+                topic: &self.by.topics.deliveries,
+                partition: *partition,
+                key: Some(key),
+                value: Some(value),
+                headers: &[],
+            })
+            .collect();
+        self.by.appender.append(&records).await?;
+        self.progress.sent += records.len() as u64;
+        Ok(())
+    }
+
+    /// Takes note of decisions; if `wait`, of one at least, or of nothing for a while.
+    async fn hear(&mut self, wait: bool) -> Result<(), Stopped> {
+        let mut patience = if wait { LOOK } else { Duration::ZERO };
+        while let Some(scan) = &mut self.decisions {
+            let Ok(scanned) = tokio::time::timeout(patience, scan.next()).await else { break };
+            let Some(Scanned::Batch { records, .. }) = scanned else { break };
+            let mut heard = false;
+            for decision in decisions(&records, self.replay.run) {
+                let Some(webhook) = self.webhook_of.get(&decision.delivery) else { continue };
+                heard = true;
+                if let Some(window) = self.windows.get_mut(webhook) {
+                    let before = window.open();
+                    window.decided(decision.delivery, &decision.verdict);
+                    if window.open() < before {
+                        self.webhook_of.remove(&decision.delivery);
+                    }
+                }
+            }
+            if heard {
+                patience = Duration::ZERO;
+            }
+        }
+        if wait {
+            self.is_mine()?;
+        }
+        Ok(())
+    }
+
+    /// Whether it still runs.
+    fn is_mine(&self) -> Result<(), Stopped> {
+        let id = self.replay.id;
+        let state = self.by.follower.look(|state| state.replay(id).map(|replay| replay.state));
+        if state == Some(ReplayState::Running) { Ok(()) } else { Err(Stopped::Taken) }
+    }
+
+    /// Writes down how far it has got.
+    async fn note(&mut self, state: ReplayState, reason: Option<String>) -> Result<(), Stopped> {
+        let change = Change::SetReplay {
+            id: self.replay.id,
+            state,
+            reason,
+            progress: self.progress.clone(),
+            expected: Expected::Revision(self.revision),
+        };
+        let applied = self.by.writer.write(ACTOR, vec![change]).await?;
+        self.by.follower.reached(applied.offset).await;
+        self.revision += 1;
+        self.noted = Instant::now();
+        Ok(())
+    }
+}
+
+/// What was decided about the jobs of a run.
+fn decisions(records: &[OwnRecord], run: i64) -> impl Iterator<Item = Decision> {
+    let entries = records.iter().filter_map(|record| attempt::decode(&record.value).ok());
+    let all = entries.flat_map(|entry| match entry {
+        Entry::Decisions { decisions, .. } => decisions,
+        Entry::Owner(_) => Vec::new(),
+    });
+    all.filter(move |decision| decision.generation.run == run)
+}
+
+fn takes_part(webhook: &Webhook) -> bool {
+    matches!(webhook.state, WebhookState::Published | WebhookState::Paused)
+}
+
+fn gone(reason: &str) -> Stopped {
+    Stopped::Impossible(reason.to_owned())
+}
