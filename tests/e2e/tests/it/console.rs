@@ -454,6 +454,10 @@ fn every_page_is_for_everybody() {
     paths.push(format!("/console/executions/{execution}"));
     paths.push(format!("/console/events/{event}"));
     paths.push("/console/event-types/order.created/edit".to_owned());
+    let again = json!({ "webhook": id, "events": { "from": "2020-01-01T00:00:00Z" }, "dryRun": true });
+    let replay = text(&admin.post("/api/v1/replays", &again).expect(201).json()["id"]);
+    paths.extend(["/console/dead-letters", "/console/replays", "/console/replays/new"].map(str::to_owned));
+    paths.push(format!("/console/replays/{replay}"));
     paths.push("/console/no-such-page".to_owned());
     let mut slowest = (0.0, String::new());
     for path in &paths {
@@ -474,6 +478,7 @@ fn every_page_is_for_everybody() {
             }
             let name = path.trim_start_matches("/console/").replace(['/', '?'], "-");
             let name = name.replace(&id, "ID").replace(&execution, "ID").replace(&event, "ID");
+            let name = name.replace(&replay, "ID");
             console.picture(&format!("page-{name}-{width}"));
         }
     }
@@ -495,6 +500,71 @@ fn every_page_is_for_everybody() {
     browser.find(".chart canvas");
     browser.click("summary");
     browser.find("details[open] tbody tr");
+    console.assert_quiet();
+}
+
+/// Dead letters are looked at and delivered again, one by one and all that there are; a replay is counted first.
+#[test]
+fn what_was_given_up_gets_another_chance() {
+    let console = Console::open("console-replays");
+    let Console { browser, stack, admin, .. } = &console;
+    console.sign_in("", ADMIN_TOKEN);
+    console.goto("/console/dead-letters");
+    browser.wait_for_text("Nothing has been given up.");
+    let webhook = json!({ "name": "shop", "url": stack.receiver.url("/shop"), "eventTypes": ["order.*"], "retry": ["0s"] });
+    let id = text(&admin.post("/api/v1/webhooks", &webhook).expect(201).json()["id"]);
+    stack.receiver.on("/shop", Answer::status(500));
+    stack.produce("order.created", 0, 4);
+    let dead = || admin.get("/api/v1/executions?outcome=dead").expect(200).json()["results"].clone();
+    wait_until("all are given up", SOON, || dead().as_array().is_some_and(|all| all.len() == 4));
+    stack.receiver.on("/shop", Answer::status(200));
+
+    console.goto("/console/dead-letters");
+    browser.wait_for_text("exhausted: 4");
+    console.assert_accessible();
+    console.picture("dead-letters");
+    // Nothing is chosen.
+    browser.click_text("Deliver the chosen ones again");
+    browser.wait_for_text("choose some of them");
+    browser.click("tbody tr:nth-child(1) input");
+    browser.click("tbody tr:nth-child(2) input");
+    browser.click_text("Deliver the chosen ones again");
+    browser.wait_for_text("Single deliveries");
+    // It goes on by itself.
+    browser.wait_until("both are on their way", || browser.text("#sent") == "2");
+    wait_until("two are left", SOON, || dead().as_array().is_some_and(|all| all.len() == 2));
+
+    // All that there are, counted first.
+    console.goto(&format!("/console/dead-letters?webhook={id}"));
+    browser.click_text("Deliver all of these again…");
+    browser.wait_for_text("Count first");
+    console.assert_accessible();
+    browser.click_text("Count first");
+    browser.wait_for_text("only counted");
+    browser
+        .wait_until("two are counted", || browser.text("#selected") == "2" && browser.text("#sent") == "0");
+    browser.click("#progress button.main");
+    browser.wait_until("both are on their way", || browser.text("#sent") == "2");
+    console.assert_accessible();
+    console.picture("replay");
+    wait_until("none is left", SOON, || dead() == json!([]));
+
+    // One that has arrived, once more.
+    let delivered = admin.get("/api/v1/executions?outcome=delivered").expect(200).json();
+    let delivery = text(&delivered["results"][0]["deliveryId"]);
+    console.goto(&format!("/console/executions/{delivery}"));
+    browser.click_text("Deliver again");
+    browser.wait_for_text("It is delivered again");
+    wait_until("it has arrived again", SOON, || stack.receiver.seen(|seen| seen.of_id(&delivery)) == 3);
+
+    // What is wrong is told, and what was chosen stays.
+    console.goto(&format!("/console/replays/new?webhook={id}"));
+    browser.click_text("Count first");
+    browser.wait_for_text("must be a time");
+    assert_eq!(browser.value("Webhook"), id);
+    console.goto("/console/replays");
+    browser.wait_for_text("Dead letters");
+    console.picture("replays");
     console.assert_quiet();
 }
 
