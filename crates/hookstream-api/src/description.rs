@@ -41,6 +41,7 @@ const OAUTH2: &str = "oauth2";
     ),
     tags(
         (name = "webhooks", description = "Subscriptions of endpoints to events"),
+        (name = "replays", description = "What is delivered again"),
         (name = "authorizations", description = "What requests to endpoints are authorized with"),
         (name = "apps", description = "What owns webhooks, and is granted scopes"),
         (name = "event types", description = "Registered event types"),

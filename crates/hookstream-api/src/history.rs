@@ -27,6 +27,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use hookstream_history::{History, HistoryError, Key};
 use hookstream_log::admin::Admin;
+use hookstream_log::backlog::Backlog;
 use hookstream_log::fetch::Fetcher;
 use hookstream_types::{AccountUid, AppId, Chain, UnixMillis, WebhookId};
 use tokio::sync::Semaphore;
@@ -71,6 +72,8 @@ pub struct HistoryTopics {
     pub partitions: i32,
     /// Knows where partitions end.
     pub admin: Arc<Admin>,
+    /// What the senders have still to do.
+    pub backlog: Backlog,
 }
 
 /// What the routes work with.

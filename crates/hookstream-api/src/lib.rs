@@ -44,6 +44,7 @@ use hookstream_egress::Client;
 use hookstream_history::{Backend, Retention};
 use hookstream_log::admin::Admin;
 use hookstream_log::appender::Appender;
+use hookstream_log::backlog::Backlog;
 use hookstream_log::fetch::Fetcher;
 use hookstream_runtime::{Ctx, ServiceError};
 use hookstream_settings::{ApiSettings, HistoryPlace, IssuerSettings, Settings, SignInSettings};
@@ -190,6 +191,12 @@ fn router(
             rejected: Arc::clone(&topics.rejected),
             partitions: *partitions,
             admin: Arc::new(Admin::new(kafka)?),
+            backlog: Backlog::new(
+                kafka,
+                &topics.group("sender"),
+                Arc::clone(&topics.deliveries),
+                *partitions,
+            )?,
         },
         Cursors::new(&cursor_keys),
         Arc::new(configured.clone()),

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use crate::access::{Bound, Denied, Principal, Scope};
 use crate::api::{Api, Shared, named_account, write_problem};
-use crate::description::{Missing, Unfit, scoped};
+use crate::description::{Created, Missing, scoped};
 use crate::problem::Problem;
 use crate::request::{Page, Parameters, ReplayParameters, Typed};
 
@@ -207,7 +207,7 @@ async fn list(
 /// `hookstream-replay`. Live events go first: a replay waits for its webhooks.
 #[utoipa::path(post, path = "/api/v1/replays", operation_id = "createReplay", tag = "replays",
     request_body = ReplayRequest,
-    responses((status = 201, description = "It is begun", body = Replay), Missing, Unfit))]
+    responses((status = 201, description = "It is begun", body = Replay), Created))]
 async fn create(
     State(api): State<Arc<Api>>,
     principal: Principal,

@@ -231,6 +231,61 @@ impl Execution {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use hookstream_core::decision::About;
+    use hookstream_types::Generation;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn change(offset: i64, run: i64, outcome: Outcome, reason: Option<&'static str>) -> Change {
+        Change {
+            offset: Offset(offset),
+            index: 0,
+            at: UnixMillis(offset),
+            delivery: DeliveryId(Uuid::nil()),
+            generation: Generation { run, n: 0 },
+            outcome,
+            reason,
+            due: None,
+            about: Some(About {
+                webhook: WebhookId(Uuid::nil()),
+                account: AccountUid(Uuid::nil()),
+                event: EventId(Uuid::nil()),
+                event_type: "a.b".into(),
+            }),
+            exchange: None,
+        }
+    }
+
+    #[test]
+    fn what_a_replay_overtook_says_nothing_of_the_delivery() {
+        use Outcome::{Dead, Delivered, Skipped, Waiting};
+        let superseded = Some("superseded");
+        for (changes, expected) in [
+            (vec![(0, Waiting, None), (9, Delivered, None), (0, Skipped, superseded)], Delivered),
+            (vec![(0, Dead, Some("exhausted")), (9, Delivered, None)], Delivered),
+            (vec![(0, Delivered, None), (9, Skipped, Some("cancelled"))], Delivered),
+            (vec![(0, Delivered, None), (9, Dead, Some("exhausted"))], Dead),
+            (vec![(0, Dead, Some("exhausted")), (9, Skipped, Some("cancelled"))], Skipped),
+            (vec![(0, Skipped, superseded)], Skipped),
+        ] {
+            let mut known = FxHashMap::default();
+            let list = (0..)
+                .zip(&changes)
+                .map(|(offset, (run, outcome, reason))| change(offset, *run, *outcome, *reason));
+            let turns = fold(&mut known, Partition(0), list.collect());
+            let execution = &known[&DeliveryId(Uuid::nil())];
+            assert_eq!(execution.outcome, expected, "{changes:?}");
+            // All of them are in its history, one after the other.
+            assert_eq!(turns.len(), changes.len());
+            let last = i64::try_from(changes.len()).unwrap() - 1;
+            assert_eq!(execution.last, (Offset(last), 0));
+        }
+    }
+}
+
 /// A short number for an event type, for indexes: equal types have equal ones (FNV-1a, 32 bits).
 pub(crate) fn type_code(event_type: &str) -> i64 {
     let hash = event_type

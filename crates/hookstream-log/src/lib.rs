@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod appender;
+pub mod backlog;
 mod client;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;

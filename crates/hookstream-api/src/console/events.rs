@@ -13,6 +13,7 @@ use super::Console;
 use super::history::Line;
 use super::kinds::query;
 use super::page::{self, Page};
+use super::replays::moment;
 use super::visitor::Visitor;
 use crate::history::Recorded;
 use crate::history::events::{EventDetail, EventItem};
@@ -39,6 +40,8 @@ async fn list(State(console): State<Arc<Console>>, visitor: Visitor, RawQuery(as
         ("eventType", t.event_type, String::new()),
         ("subject", t.subject, String::new()),
         ("source", t.source, String::new()),
+        ("from", t.from, String::new()),
+        ("to", t.to, String::new()),
     ];
     if visitor.sees_all() {
         fields.push(("account", t.account, String::new()));
@@ -58,25 +61,24 @@ async fn list(State(console): State<Arc<Console>>, visitor: Visitor, RawQuery(as
         pairs.push(("cursor", cursor));
         query(&pairs)
     };
+    // Of the account, the identity: people know accounts by their names.
+    let named = |name: &str| {
+        let uid = console.api.look(|state| hookstream_config::resolve::Names::new(state).account(name));
+        uid.map_or_else(|| name.to_owned(), |uid| uid.to_string())
+    };
+    let values: Vec<(&str, String)> = fields
+        .iter()
+        .map(|(name, _, value)| match *name {
+            "account" => (*name, named(value)),
+            "from" | "to" => (*name, moment(value)),
+            _ => (*name, value.clone()),
+        })
+        .chain([("cursor", cursor.clone())])
+        .collect();
+    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut page = visitor.page("events", t.events);
     let mut status = StatusCode::OK;
-    // People know accounts by their names.
-    let mut asked = pairs(&cursor);
-    if let Some((.., name)) = fields.iter().find(|(field, _, value)| *field == "account" && !value.is_empty())
-    {
-        let uid = console.api.look(|state| hookstream_config::resolve::Names::new(state).account(name));
-        if let Some(uid) = uid {
-            let mut pairs: Vec<(&str, &str)> = fields
-                .iter()
-                .filter(|(field, ..)| *field != "account")
-                .map(|(field, _, value)| (*field, value.as_str()))
-                .collect();
-            let uid = uid.to_string();
-            pairs.extend([("account", uid.as_str()), ("cursor", &cursor)]);
-            asked = query(&pairs);
-        }
-    }
-    let (rows, next) = match console.api.executions.events(&visitor.principal, Some(&asked)).await {
+    let (rows, next) = match console.api.executions.events(&visitor.principal, Some(&query(&values))).await {
         Ok(found) => (found.results, found.next),
         Err(problem) => {
             page.problem = Some(problem.detail.clone());

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Console;
 use super::kinds::query;
 use super::page::{self, Page};
+use super::replays::moment;
 use super::texts::Texts;
 use super::visitor::Visitor;
 use crate::access::Scope;
@@ -79,9 +80,7 @@ impl Filters {
     pub(super) fn query(&self) -> String {
         let mut pairs: Vec<(&str, String)> = Vec::new();
         for (name, value) in self.pairs() {
-            // A field for a time of day names no zone: times are UTC where scripts don't run.
-            let is_local = matches!(name, "from" | "to") && !value.ends_with('Z') && !value.contains('+');
-            let value = if is_local && !value.is_empty() { format!("{value}:00Z") } else { value.to_owned() };
+            let value = if matches!(name, "from" | "to") { moment(value) } else { value.to_owned() };
             pairs.push((name, value));
         }
         pairs.push(("cursor", self.cursor.clone()));

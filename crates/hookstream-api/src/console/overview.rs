@@ -36,6 +36,7 @@ struct OverviewPage {
     points: Vec<(String, Figures)>,
     waiting: Vec<Waiting>,
     more_waiting: bool,
+    in_flight: Option<u64>,
     failing: Vec<(WebhookId, String, u64)>,
     slowest: Vec<(WebhookId, String, String)>,
     account: String,
@@ -70,7 +71,9 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, RawQuery(as
         Ok(stats) => stats,
         Err(problem) => return page::trouble(&visitor, "overview", &problem),
     };
-    let Stats { minutes_per_point, total, points, waiting, more_waiting, failing, slowest, .. } = stats;
+    let Stats {
+        minutes_per_point, total, points, waiting, more_waiting, in_flight, failing, slowest, ..
+    } = stats;
     let named = |id: WebhookId| {
         let name = console.api.look(|state| state.webhook(id).map(|webhook| webhook.name.clone()));
         name.unwrap_or_else(|| id.to_string())
@@ -102,6 +105,7 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, RawQuery(as
         points: points.into_iter().map(|point| (point.at, point.figures)).collect(),
         waiting,
         more_waiting,
+        in_flight,
         failing: failing
             .into_iter()
             .map(|found| (found.webhook, named(found.webhook), found.count))

@@ -129,7 +129,7 @@ impl Asked {
 }
 
 /// A field for a time of day names no zone: times are UTC where scripts don't run.
-fn moment(text: &str) -> String {
+pub(super) fn moment(text: &str) -> String {
     let is_local = !text.is_empty() && !text.ends_with('Z') && !text.contains('+');
     if is_local { format!("{text}:00Z") } else { text.to_owned() }
 }
@@ -144,7 +144,7 @@ struct Row {
     replay: Replay,
     /// A webhook's name, or nothing: all of them.
     to: String,
-    percent: u64,
+    percent: String,
     is_open: bool,
 }
 
@@ -155,7 +155,7 @@ impl Row {
                 state.webhook(id).map_or_else(|| id.to_string(), |webhook| webhook.name.clone())
             })
         };
-        let percent = replay.progress.map_or(0, |part| (part.clamp(0.0, 1.0) * 100.0) as u64);
+        let percent = format!("{:.0}", (replay.progress.unwrap_or_default() * 100.0).floor());
         let is_open = replay.state == "running" || (replay.state == "done" && !replay.dry_run);
         Self { to: replay.webhook.map(name).unwrap_or_default(), percent, is_open, replay }
     }

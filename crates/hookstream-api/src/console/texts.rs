@@ -96,6 +96,7 @@ impl Texts {
 }
 
 texts! {
+    in_flight: "In flight", "Underveis";
     resent: "It is delivered again: a new attempt appears in a moment.", "Den leveres på nytt: et nytt forsøk vises om et øyeblikk.";
     resend: "Deliver again", "Lever på nytt";
     replay: "Replay", "Ny levering";

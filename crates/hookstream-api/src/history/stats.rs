@@ -52,6 +52,9 @@ pub struct Stats {
     pub total: Figures,
     /// The oldest first; points at which nothing happened are there too.
     pub points: Vec<Point>,
+    /// Deliveries that are under way or about to be, of all accounts; none for who does not see all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
     /// What waits for its next attempt, by when that is.
     pub waiting: Vec<Waiting>,
     /// More waits than was looked at.
@@ -156,6 +159,16 @@ pub(super) async fn show(
 }
 
 impl Executions {
+    /// What senders have taken or will take at once; an overview is shown without it, too.
+    async fn in_flight(&self, principal: &Principal, account: Option<AccountUid>) -> Option<u64> {
+        if principal.bound != Bound::Everything || account.is_some() {
+            return None;
+        }
+        let told = self.topics.backlog.records().await;
+        told.inspect_err(|error| tracing::warn!(%error, "the overview is shown without what is in flight"))
+            .ok()
+    }
+
     /// What happened, as a query asks for it.
     ///
     /// # Errors
@@ -222,6 +235,7 @@ impl Executions {
             total: Figures::from(&total),
             points: points.into_iter().map(point).collect(),
             waiting: waiting.collect(),
+            in_flight: self.in_flight(principal, account).await,
             more_waiting,
             failing,
             slowest: slowest.into_iter().map(|(webhook, mean_ms)| Slow { webhook, mean_ms }).collect(),

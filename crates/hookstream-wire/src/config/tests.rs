@@ -262,3 +262,53 @@ proptest! {
         drop(Record::decode(&record.key(), &value));
     }
 }
+
+#[test]
+fn golden_replay() {
+    use hookstream_core::decision::DeadReason;
+    use hookstream_core::replay::{Picked, Progress, Replay, ReplayState, Selection, Span};
+    use hookstream_types::{DeliveryId, Offset, Partition, ReplayId};
+
+    let span = Span { first: Offset(1), next: Offset(2), end: Offset(3) };
+    let replay = Replay {
+        id: ReplayId(Uuid::from_u128(8)),
+        run: 1_700_000_000_000,
+        account: AccountUid(Uuid::from_u128(5)),
+        webhook: None,
+        selection: Selection::DeadLetters {
+            from: UnixMillis(1),
+            until: UnixMillis(2),
+            reason: Some(DeadReason::Exhausted),
+            event_types: vec!["a.*".into()],
+        },
+        dry_run: false,
+        state: ReplayState::Running,
+        reason: None,
+        progress: Progress { spans: [(Partition(4), span)].into(), looked: 3, selected: 2, sent: 1 },
+        meta: meta(),
+    };
+    check(
+        &Record::Replay(replay.clone()),
+        "replay/00000000-0000-0000-0000-000000000008",
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000008","run":1700000000000,"account":"00000000-0000-0000-0000-000000000005","selection":{"of":"dead_letters","from":1,"until":2,"reason":"exhausted","event_types":["a.*"]},"state":"running","progress":{"spans":{"4":{"first":1,"next":2,"end":3}},"looked":3,"selected":2,"sent":1},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+    let picked = Picked {
+        delivery: DeliveryId(Uuid::from_u128(1)),
+        webhook: WebhookId(Uuid::from_u128(2)),
+        partition: Partition(3),
+        offset: Offset(4),
+    };
+    check(
+        &Record::Replay(Replay {
+            webhook: Some(WebhookId(Uuid::from_u128(2))),
+            selection: Selection::Deliveries { deliveries: vec![picked] },
+            dry_run: true,
+            state: ReplayState::Failed,
+            reason: Some("gone".into()),
+            progress: Progress::default(),
+            ..replay
+        }),
+        "replay/00000000-0000-0000-0000-000000000008",
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000008","run":1700000000000,"account":"00000000-0000-0000-0000-000000000005","webhook":"00000000-0000-0000-0000-000000000002","selection":{"of":"deliveries","deliveries":[{"delivery":"00000000-0000-0000-0000-000000000001","webhook":"00000000-0000-0000-0000-000000000002","partition":3,"offset":4}]},"dry_run":true,"state":"failed","reason":"gone","progress":{"looked":0,"selected":0,"sent":0},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+}

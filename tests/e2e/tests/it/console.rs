@@ -497,6 +497,10 @@ fn every_page_is_for_everybody() {
     // What was delivered is counted, drawn, and there in numbers.
     console.goto("/console/overview");
     assert_eq!(browser.text(".tiles dd"), "3");
+    browser.wait_until("nothing is under way", || {
+        console.goto("/console/overview");
+        browser.text("#in-flight") == "0"
+    });
     browser.find(".chart canvas");
     browser.click("summary");
     browser.find("details[open] tbody tr");
@@ -562,6 +566,10 @@ fn what_was_given_up_gets_another_chance() {
     browser.click_text("Count first");
     browser.wait_for_text("must be a time");
     assert_eq!(browser.value("Webhook"), id);
+    console.goto("/console/events?from=2020-01-01T00:00&to=2020-01-02T00:00");
+    browser.wait_for_text("Nothing fits these filters");
+    console.goto("/console/events?from=2020-01-01T00:00");
+    browser.wait_for_text("order.created");
     console.goto("/console/replays");
     browser.wait_for_text("Dead letters");
     console.picture("replays");

@@ -397,6 +397,8 @@ impl World {
                 rejected: events.into(),
                 partitions: 1,
                 admin: Arc::new(Admin::new(&settings()).unwrap()),
+                backlog: hookstream_log::backlog::Backlog::new(&settings(), "nobody", events.into(), 1)
+                    .unwrap(),
             },
             cursors,
             Arc::new(Webhooks),
