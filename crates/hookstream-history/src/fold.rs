@@ -231,6 +231,14 @@ impl Execution {
     }
 }
 
+/// A short number for an event type, for indexes: equal types have equal ones (FNV-1a, 32 bits).
+pub(crate) fn type_code(event_type: &str) -> i64 {
+    let hash = event_type
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    i64::from(hash)
+}
+
 #[cfg(test)]
 mod tests {
     use hookstream_core::decision::About;
@@ -284,12 +292,4 @@ mod tests {
             assert_eq!(execution.last, (Offset(last), 0));
         }
     }
-}
-
-/// A short number for an event type, for indexes: equal types have equal ones (FNV-1a, 32 bits).
-pub(crate) fn type_code(event_type: &str) -> i64 {
-    let hash = event_type
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    i64::from(hash)
 }

@@ -28,7 +28,9 @@ use hookstream_log::fetch::{At, FetchError, Fetcher};
 use hookstream_log::scan::{OwnRecord, Scan, ScanSpec, Scanned, Wanted};
 use hookstream_log::{KafkaError, KafkaSettings};
 use hookstream_runtime::Clock;
-use hookstream_types::{Chain, DeliveryId, Generation, Offset, Partition, ReplayId, UnixMillis, WebhookId};
+use hookstream_types::{
+    AccountUid, Chain, DeliveryId, Generation, Offset, Partition, ReplayId, UnixMillis, WebhookId,
+};
 use hookstream_wire::dead_letter::{self, DeadLetter};
 use hookstream_wire::job::{deliveries_partition, partition_key};
 use hookstream_wire::{Topics, attempt, event, job};
@@ -42,10 +44,14 @@ use crate::history::Index;
 
 /// Who changes a replay, as the configuration shows it.
 const ACTOR: &str = "replay";
-/// Replays that are carried out at a time; others wait for their turn.
-const AT_A_TIME: usize = 8;
+/// Replays that read a log at a time, and those of one account among them; others wait for their turn. Single deliveries
+/// don't: they are done at once.
+const AT_A_TIME: usize = 32;
+const OF_AN_ACCOUNT: usize = 4;
 /// Records that are read at a time: of half a MiB at most.
 const CHUNK: i64 = 64;
+/// Jobs that wait for room in windows: an event may be for thousands of webhooks.
+const MOST_SELECTED: usize = 1_000;
 /// How often it is written down how far a replay has got.
 const NOTE: Duration = Duration::from_secs(5);
 /// How often those that wait look whether they may go on.
@@ -136,19 +142,15 @@ impl Replayer {
         let mut changed = self.follower.subscribe();
         let mut tidy_at = Instant::now();
         loop {
-            if *leads.borrow_and_update() {
-                for replay in self.waiting() {
-                    if running.len() >= AT_A_TIME {
-                        break;
-                    }
-                    let id = replay.id;
-                    running.entry(id).or_insert_with(|| {
-                        let replayer = Arc::clone(&self);
-                        tasks.spawn(async move {
-                            replayer.carry_out(id).await;
-                            id
-                        })
+            let does_lead = *leads.borrow_and_update();
+            if does_lead {
+                for id in next(&self.waiting(), |id| running.contains_key(&id)) {
+                    let replayer = Arc::clone(&self);
+                    let task = tasks.spawn(async move {
+                        replayer.carry_out(id).await;
+                        id
                     });
+                    running.insert(id, task);
                 }
                 if tidy_at <= Instant::now() {
                     tidy_at = Instant::now() + TIDY;
@@ -169,7 +171,7 @@ impl Replayer {
                 },
                 gone = leads.changed() => if gone.is_err() { break },
                 gone = changed.changed() => if gone.is_err() { break },
-                () = tokio::time::sleep_until(tidy_at) => {}
+                () = tokio::time::sleep_until(tidy_at), if does_lead => {}
             }
         }
         tasks.shutdown().await;
@@ -228,6 +230,30 @@ impl Replayer {
             }
         }
     }
+}
+
+/// Which of those that wait are to be begun, the oldest first.
+fn next(waiting: &[Arc<Replay>], is_running: impl Fn(ReplayId) -> bool) -> Vec<ReplayId> {
+    let reads = |replay: &Replay| !matches!(replay.selection, Selection::Deliveries { .. });
+    let mut accounts: HashMap<AccountUid, usize> = HashMap::new();
+    let mut all = 0;
+    for replay in waiting.iter().filter(|replay| reads(replay) && is_running(replay.id)) {
+        *accounts.entry(replay.account).or_default() += 1;
+        all += 1;
+    }
+    let mut begun = Vec::new();
+    for replay in waiting.iter().filter(|replay| !is_running(replay.id)) {
+        if reads(replay) {
+            let of_account = accounts.entry(replay.account).or_default();
+            if all >= AT_A_TIME || *of_account >= OF_AN_ACCOUNT {
+                continue;
+            }
+            *of_account += 1;
+            all += 1;
+        }
+        begun.push(replay.id);
+    }
+    begun
 }
 
 /// A job that is to be made: for which webhook.
@@ -373,11 +399,11 @@ impl<'a> Run<'a> {
                 Selection::Events { .. } => selected.extend(self.event(record, &view)?),
                 Selection::Deliveries { .. } => {}
             }
+            if selected.len() >= MOST_SELECTED {
+                self.hand_on(std::mem::take(&mut selected)).await?;
+            }
         }
-        self.progress.selected += selected.len() as u64;
-        if !self.replay.dry_run {
-            self.hand_on(selected).await?;
-        }
+        self.hand_on(selected).await?;
         self.progress.spans.insert(partition, Span { next: Offset(span.next.0 + count), ..span });
         if self.noted.elapsed() >= NOTE {
             self.note(ReplayState::Running, None).await?;
@@ -495,6 +521,10 @@ impl<'a> Run<'a> {
 
     /// Makes jobs as their webhooks' windows have room for them.
     async fn hand_on(&mut self, mut selected: VecDeque<Selected>) -> Result<(), Stopped> {
+        self.progress.selected += selected.len() as u64;
+        if self.replay.dry_run {
+            return Ok(());
+        }
         while !selected.is_empty() {
             let mut ready = Vec::new();
             while let Some(next) = selected.front() {
@@ -613,4 +643,47 @@ fn takes_part(webhook: &Webhook) -> bool {
 
 fn gone(reason: &str) -> Stopped {
     Stopped::Impossible(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use hookstream_core::config::Meta;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn replay(n: u128, account: u128, selection: Selection) -> Arc<Replay> {
+        Arc::new(Replay {
+            id: ReplayId(Uuid::from_u128(n)),
+            run: 1,
+            account: AccountUid(Uuid::from_u128(account)),
+            webhook: None,
+            selection,
+            dry_run: false,
+            state: ReplayState::Running,
+            reason: None,
+            progress: Progress::default(),
+            meta: Meta::default(),
+        })
+    }
+
+    #[test]
+    fn nobody_takes_all_places_and_single_deliveries_need_none() {
+        let events =
+            || Selection::Events { from: UnixMillis(0), until: UnixMillis(1), event_types: Vec::new() };
+        let single = || Selection::Deliveries { deliveries: Vec::new() };
+        // One account with many, then many accounts with one, then a single delivery.
+        let mut waiting: Vec<_> = (0..50).map(|n| replay(n, 1, events())).collect();
+        waiting.extend((50..150).map(|n| replay(n, n, events())));
+        waiting.push(replay(150, 1, single()));
+        let numbers = |ids: Vec<ReplayId>| -> Vec<u128> { ids.iter().map(|id| id.0.as_u128()).collect() };
+        let begun = numbers(next(&waiting, |_| false));
+        let expected: Vec<u128> = (0..4).chain(50..78).chain([150]).collect();
+        assert_eq!(begun, expected);
+        let is_running = |id: ReplayId| expected.contains(&id.0.as_u128());
+        assert_eq!(numbers(next(&waiting, is_running)), Vec::<u128>::new());
+        // One ended: the next of the account that has room goes on.
+        let is_running = |id: ReplayId| id.0.as_u128() != 2 && expected.contains(&id.0.as_u128());
+        assert_eq!(numbers(next(&waiting, is_running)), [2]);
+    }
 }

@@ -108,6 +108,24 @@ fn what_was_given_up_or_was_before_is_delivered_when_it_is_asked_for() {
             && shown["outcome"] == "delivered"
     });
 
+    // One that waits for its next attempt is delivered now, and not again then.
+    let patient =
+        webhook(&admin, &stack, "patient", &json!({ "eventTypes": ["visit.*"], "retry": ["0s", "5s"] }));
+    stack.receiver.script("/patient", [Behaviour::from(Answer::status(500))], Answer::status(200));
+    stack.receiver.forget();
+    admin.post("/api/v1/events", &json!({ "type": "visit.begun" })).expect(202);
+    wait_until("it waits", SOON, || executions(&admin, &patient, "waiting").len() == 1);
+    let waiting = text(&executions(&admin, &patient, "waiting")[0]["deliveryId"]);
+    let newest = replay(&admin, &json!({ "deliveries": [waiting] }));
+    assert_eq!(newest["sent"], 1);
+    wait_until("it has arrived", SOON, || executions(&admin, &patient, "delivered").len() == 1);
+    wait_until("what waited is overtaken", SOON, || {
+        let ledger = stack.ledger();
+        ledger.of_delivery(&waiting).iter().any(|one| one.reason.as_deref() == Some("superseded"))
+    });
+    assert_eq!(of_path(&stack, "/patient"), 2);
+    assert_eq!(executions(&admin, &patient, "delivered").len(), 1, "what was overtaken says nothing of it");
+
     // Who may not know of it doesn't, and what makes no sense is said.
     let other = admin.post("/api/v1/accounts", &json!({ "name": "other" })).expect(201).json();
     let scopes = ["webhooks:read", "webhooks:write", "history:read"];
@@ -132,7 +150,7 @@ fn what_was_given_up_or_was_before_is_delivered_when_it_is_asked_for() {
     let listed = admin.get("/api/v1/replays?state=done&limit=2").expect(200).json();
     assert_eq!(
         (listed["results"][0]["id"].as_str(), &listed["moreResults"]),
-        (again["id"].as_str(), &json!(true))
+        (newest["id"].as_str(), &json!(true))
     );
 }
 
