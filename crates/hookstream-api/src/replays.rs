@@ -132,8 +132,8 @@ pub struct Replay {
     pub created_at: String,
     #[schema(format = DateTime)]
     pub updated_at: String,
-    /// Who changed it last.
-    pub actor: String,
+    /// Who asked for it.
+    pub created_by: String,
 }
 
 impl Replay {
@@ -174,7 +174,7 @@ impl Replay {
             sent: replay.progress.sent,
             created_at: render::time(replay.meta.created_at),
             updated_at: render::time(replay.meta.updated_at),
-            actor: replay.meta.actor.clone(),
+            created_by: replay.by.clone(),
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Replay {
     pub id: ReplayId,
     /// Greater than that of every replay before.
     pub run: i64,
+    /// Who asked for it.
+    pub by: String,
     pub account: AccountUid,
     /// None: all webhooks of the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -267,6 +269,7 @@ mod tests {
         Replay {
             id: ReplayId(Uuid::from_u128(run.unsigned_abs().into())),
             run,
+            by: String::new(),
             account: AccountUid(Uuid::nil()),
             webhook: None,
             selection: Selection::Deliveries { deliveries: of.iter().map(picked).collect() },

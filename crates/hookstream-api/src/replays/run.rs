@@ -656,6 +656,7 @@ mod tests {
         Arc::new(Replay {
             id: ReplayId(Uuid::from_u128(n)),
             run: 1,
+            by: String::new(),
             account: AccountUid(Uuid::from_u128(account)),
             webhook: None,
             selection,

@@ -38,9 +38,9 @@ pub(super) fn start(
     // So that it is greater even if clocks differ, and never 0.
     let last = state.replays().map(|replay| replay.run).max().unwrap_or(0);
     let run = author.now.0.max(last.saturating_add(1));
-    let (state, progress) = (ReplayState::Running, Progress::default());
+    let (by, state, progress) = (author.actor.to_owned(), ReplayState::Running, Progress::default());
     let replay =
-        Replay { id, run, account, webhook, selection, dry_run, state, reason: None, progress, meta };
+        Replay { id, run, by, account, webhook, selection, dry_run, state, reason: None, progress, meta };
     Ok(written(Record::Replay(replay)))
 }
 

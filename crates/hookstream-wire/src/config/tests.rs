@@ -273,6 +273,7 @@ fn golden_replay() {
     let replay = Replay {
         id: ReplayId(Uuid::from_u128(8)),
         run: 1_700_000_000_000,
+        by: "bob".into(),
         account: AccountUid(Uuid::from_u128(5)),
         webhook: None,
         selection: Selection::DeadLetters {
@@ -290,7 +291,7 @@ fn golden_replay() {
     check(
         &Record::Replay(replay.clone()),
         "replay/00000000-0000-0000-0000-000000000008",
-        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000008","run":1700000000000,"account":"00000000-0000-0000-0000-000000000005","selection":{"of":"dead_letters","from":1,"until":2,"reason":"exhausted","event_types":["a.*"]},"state":"running","progress":{"spans":{"4":{"first":1,"next":2,"end":3}},"looked":3,"selected":2,"sent":1},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000008","run":1700000000000,"by":"bob","account":"00000000-0000-0000-0000-000000000005","selection":{"of":"dead_letters","from":1,"until":2,"reason":"exhausted","event_types":["a.*"]},"state":"running","progress":{"spans":{"4":{"first":1,"next":2,"end":3}},"looked":3,"selected":2,"sent":1},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
     let picked = Picked {
         delivery: DeliveryId(Uuid::from_u128(1)),
@@ -309,6 +310,6 @@ fn golden_replay() {
             ..replay
         }),
         "replay/00000000-0000-0000-0000-000000000008",
-        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000008","run":1700000000000,"account":"00000000-0000-0000-0000-000000000005","webhook":"00000000-0000-0000-0000-000000000002","selection":{"of":"deliveries","deliveries":[{"delivery":"00000000-0000-0000-0000-000000000001","webhook":"00000000-0000-0000-0000-000000000002","partition":3,"offset":4}]},"dry_run":true,"state":"failed","reason":"gone","progress":{"looked":0,"selected":0,"sent":0},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+        r#"{"v":1,"id":"00000000-0000-0000-0000-000000000008","run":1700000000000,"by":"bob","account":"00000000-0000-0000-0000-000000000005","webhook":"00000000-0000-0000-0000-000000000002","selection":{"of":"deliveries","deliveries":[{"delivery":"00000000-0000-0000-0000-000000000001","webhook":"00000000-0000-0000-0000-000000000002","partition":3,"offset":4}]},"dry_run":true,"state":"failed","reason":"gone","progress":{"looked":0,"selected":0,"sent":0},"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
 }

@@ -68,6 +68,7 @@ fn what_was_given_up_or_was_before_is_delivered_when_it_is_asked_for() {
         (&counted["state"], &counted["selected"], &counted["sent"]),
         (&json!("done"), &json!(3), &json!(0))
     );
+    assert_eq!(counted["createdBy"], "admin");
     assert_eq!(replay(&admin, &dead(&json!({ "reason": "gone" }), true))["selected"], 0);
     assert_eq!(of_path(&stack, "/shop"), 3, "a dry run sends nothing");
 
