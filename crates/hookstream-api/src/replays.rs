@@ -204,7 +204,7 @@ async fn list(
 /// Deliver again
 ///
 /// Events, dead letters, or single deliveries. Requests have the same `webhook-id` as before, and the header
-/// `hookstream-replay`. Live events go first: a replay waits for its webhooks.
+/// `hookstream-replay`. A replay waits for its webhooks, so that live events hardly wait for it.
 #[utoipa::path(post, path = "/api/v1/replays", operation_id = "createReplay", tag = "replays",
     request_body = ReplayRequest,
     responses((status = 201, description = "It is begun", body = Replay), Created))]

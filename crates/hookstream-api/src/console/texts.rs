@@ -108,7 +108,7 @@ texts! {
     replay_done: "done", "ferdig";
     replay_cancelled: "cancelled", "avbrutt";
     replay_failed: "failed", "mislyktes";
-    replay_hint: "Events are delivered again, or for the first time to a webhook that is new, with the same webhook-id. Live events go first.", "Hendelser leveres på nytt, eller for første gang til en ny webhook, med samme webhook-id. Nye hendelser går først.";
+    replay_hint: "Events are delivered again, or for the first time to a webhook that is new, with the same webhook-id. Live events wait for a few of them at most.", "Hendelser leveres på nytt, eller for første gang til en ny webhook, med samme webhook-id. Nye hendelser venter høyst på noen få av dem.";
     replay_cancel_hint: "What is on its way and has not arrived is then not delivered.", "Det som er på vei og ikke har kommet frem, blir da ikke levert.";
     cancel_replay: "Cancel the replay", "Avbryt leveringen";
     no_replays: "Nothing has been delivered again yet. A new webhook can get the events from before it was there; what was given up can get another chance.", "Ingenting er levert på nytt ennå. En ny webhook kan få hendelsene fra før den fantes; det som ble gitt opp, kan få en ny sjanse.";
