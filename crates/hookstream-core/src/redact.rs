@@ -32,6 +32,11 @@ const MIN_ECHO_BYTES: usize = 6;
 /// values and answers make the search compare kilobytes at every byte.
 const HEAD_BYTES: usize = 32;
 
+/// How often within a text a match is looked for inside another. One form of a secret may match its beginning only, and
+/// another that begins a little later all of it: `\A…` in base64 looks like the beginning of its escaped form. More would
+/// let a tenant make the search slow.
+const MOST_OVERLAPPING: usize = 16;
+
 /// Layers of escapes that are undone: an endpoint logs what it got as JSON in JSON, and somebody else quotes that.
 const DEPTH: usize = 3;
 
@@ -172,12 +177,14 @@ impl Matcher {
 
     /// Where secrets are in `text`, and in what `depth` layers of escapes hide.
     fn search(&self, text: &[u8], cut: bool, depth: usize, found: &mut Vec<Range<usize>>) {
-        let mut from = 0;
+        let (mut from, mut reached, mut overlapping) = (0, 0, 0);
         while let Some(Span { start, end }) = self.find(text, from) {
+            overlapping += usize::from(start < reached);
+            reached = end.max(reached);
             found.push(start..end);
-            from = end;
+            from = if overlapping < MOST_OVERLAPPING { start + 1 } else { reached };
         }
-        let hidden = if cut { self.beginning_at_the_end_of(&text[from..]) } else { 0 };
+        let hidden = if cut { self.beginning_at_the_end_of(&text[reached..]) } else { 0 };
         if hidden > 0 {
             found.push(text.len() - hidden..text.len());
         }

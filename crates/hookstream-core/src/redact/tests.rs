@@ -153,6 +153,15 @@ fn a_header_made_to_slow_the_search_down() {
     assert!(shown.len() <= 5 * MASK.len(), "{}", shown.len());
 }
 
+/// With a backslash before it, its beginning in base64 is that of its form as JSON, which does not go as far.
+#[test]
+fn the_form_that_goes_furthest_counts() {
+    let secret = r"\AA#a#aAaAaaA0##a#0a#a0\aaA!Aa";
+    let redactor = Redactor::new(&with_headers(&[("x-key", secret)]));
+    let shown = STANDARD.encode(format!(r"\{secret}"));
+    assert_eq!(redactor.text(&shown), "***Q==");
+}
+
 #[test]
 fn innocent_text_is_not_copied() {
     let redactor = redactor();
