@@ -49,6 +49,12 @@ impl Counts {
 /// Runs `cargo test`, passes on what it says, and adds up its tests.
 pub fn run_tests(command: &mut Command, counts: &mut Counts) -> anyhow::Result<()> {
     let line = line(command);
+    if std::env::var_os(SEED).is_none()
+        && let Some(seed) = seed_of_the_commit()
+    {
+        println!("{SEED}={seed}");
+        command.env(SEED, seed.to_string());
+    }
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{line}` could not be started"))?;
     let stdout = child.stdout.take().context("its output is piped")?;
@@ -64,6 +70,18 @@ pub fn run_tests(command: &mut Command, counts: &mut Counts) -> anyhow::Result<(
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+/// Where property tests take their random numbers from.
+const SEED: &str = "PROPTEST_RNG_SEED";
+
+/// Each commit tries other cases, and whoever tests the same commit tries the same: a failure can be repeated, and is
+/// never somebody else's.
+fn seed_of_the_commit() -> Option<u64> {
+    // Of what is in it: the same commit may be landed with another message.
+    let git = Command::new("git").args(["rev-parse", "HEAD^{tree}"]).output().ok()?;
+    let hash = String::from_utf8(git.stdout).ok()?;
+    u64::from_str_radix(hash.get(..16)?, 16).ok()
 }
 
 fn line(command: &Command) -> String {
