@@ -33,6 +33,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use hookstream_types::WebhookId;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -89,6 +90,12 @@ impl Console {
         });
         let live = Arc::new(Semaphore::new(LIVE));
         Self { api, clients, sessions, provider, is_secure, host, framed, live, shutdown }
+    }
+
+    /// What people call a webhook; one that is deleted has its id only.
+    fn name_of(&self, webhook: WebhookId) -> String {
+        let name = self.api.look(|state| state.webhook(webhook).map(|webhook| webhook.name.clone()));
+        name.unwrap_or_else(|| webhook.to_string())
     }
 }
 

@@ -15,7 +15,7 @@ pub mod events;
 mod executions;
 pub mod index;
 mod metrics;
-mod params;
+pub(crate) mod params;
 pub mod rejected;
 pub mod stats;
 mod view;

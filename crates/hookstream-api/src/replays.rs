@@ -22,6 +22,7 @@ use utoipa_axum::routes;
 use crate::access::{Bound, Denied, Principal, Scope};
 use crate::api::{Api, Shared, named_account, write_problem};
 use crate::description::{Created, Missing, scoped};
+use crate::history::params;
 use crate::problem::Problem;
 use crate::request::{Page, Parameters, ReplayParameters, Typed};
 
@@ -31,8 +32,6 @@ pub(crate) use self::run::Replayer;
 const MOST_DELIVERIES: usize = 100;
 /// Patterns that one replay may name.
 const MOST_TYPES: usize = 100;
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 100;
 
 /// What is to be delivered again: one of `events`, `deadLetters` and `deliveries`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -253,12 +252,9 @@ pub(crate) fn page(
     parameters: &ReplayParameters,
 ) -> Result<Page<Replay>, Problem> {
     principal.require(Scope::WebhooksRead)?;
-    let ReplayParameters { account, webhook, state, limit, cursor } = parameters;
+    let limit = parameters.limit()?;
+    let ReplayParameters { account, webhook, state, cursor, .. } = parameters;
     let account = named_account(api, principal, account.as_deref())?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid_field("limit", "must be 1 to 100"));
-    }
     let wanted = match state {
         None => None,
         Some(text) => {
@@ -415,9 +411,7 @@ fn ready(api: &Api, principal: &Principal, id: WebhookId) -> Result<AccountUid, 
 }
 
 fn time(place: &str, text: &str) -> Result<UnixMillis, Problem> {
-    let read: Result<jiff::Timestamp, _> = text.parse();
-    let detail = "must be a time with its offset: `2026-11-23T05:00:00Z`";
-    read.map(|time| UnixMillis(time.as_millisecond())).map_err(|_| Problem::invalid_field(place, detail))
+    params::time(text).map_err(|detail| Problem::invalid_field(place, detail))
 }
 
 fn until(place: &str, from: UnixMillis, text: Option<&str>, now: UnixMillis) -> Result<UnixMillis, Problem> {

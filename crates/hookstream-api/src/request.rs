@@ -25,8 +25,8 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Bytes of an `Idempotency-Key`.
 const MAX_KEY_BYTES: usize = 255;
 /// Items of a page, unless the request says.
-const DEFAULT_LIMIT: u32 = 50;
-const MAX_LIMIT: u32 = 100;
+pub(crate) const DEFAULT_LIMIT: usize = 50;
+pub(crate) const MAX_LIMIT: usize = 100;
 /// Namespace of ids that are made of idempotency keys.
 const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_9b1e_52a4_4d0b_9a6e_1f6d_35f0_0a03);
 
@@ -195,7 +195,7 @@ pub struct ListParameters {
     pub event_type: Option<String>,
     /// Items of a page.
     #[param(minimum = 1, maximum = 100)]
-    pub limit: Option<u32>,
+    pub limit: Option<usize>,
     /// `next` of the page before.
     pub cursor: Option<String>,
 }
@@ -204,11 +204,7 @@ impl ListParameters {
     /// # Errors
     /// If it is out of bounds.
     pub fn limit(&self) -> Result<usize, Problem> {
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::invalid_field("limit", "must be 1 to 100"));
-        }
-        Ok(limit as usize)
+        page_limit(self.limit)
     }
 
     /// The filters as they stand in a cursor.
@@ -216,6 +212,14 @@ impl ListParameters {
     pub fn filters(&self) -> String {
         format!("{:?} {:?} {:?} {:?} {:?}", self.q, self.account, self.app, self.state, self.event_type)
     }
+}
+
+fn page_limit(asked: Option<usize>) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::invalid_field("limit", format!("must be 1 to {MAX_LIMIT}")));
+    }
+    Ok(limit)
 }
 
 /// Which replays.
@@ -235,6 +239,14 @@ pub struct ReplayParameters {
     pub limit: Option<usize>,
     /// `next` of the page before.
     pub cursor: Option<String>,
+}
+
+impl ReplayParameters {
+    /// # Errors
+    /// If it is out of bounds.
+    pub fn limit(&self) -> Result<usize, Problem> {
+        page_limit(self.limit)
+    }
 }
 
 /// A page of a list.

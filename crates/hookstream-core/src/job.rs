@@ -44,6 +44,27 @@ pub struct JobState {
     pub decided: Option<DecidedAt>,
 }
 
+impl JobState {
+    /// Of a live delivery's first turn, due at once.
+    #[must_use]
+    pub fn new(delivery: DeliveryId, webhook: WebhookId, config: Offset) -> Self {
+        Self {
+            delivery,
+            webhook,
+            generation: Generation::default(),
+            attempts: 0,
+            config,
+            due: None,
+            first_attempt_at: None,
+            last_attempt_at: None,
+            last_status: None,
+            last_failure: None,
+            deferred_ms: 0,
+            decided: None,
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0

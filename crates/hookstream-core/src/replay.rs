@@ -2,11 +2,12 @@
 //!
 //! Each has a *run*, a number that its jobs carry ([`Generation::run`](hookstream_types::Generation)): live traffic is
 //! run 0, and a later replay has a greater one. [`Runs`] says which jobs that are still on their way have been overtaken by
-//! that; [`Window`] how many jobs a replay may have on their way at a time.
+//! that; [`Windows`] how many jobs a replay may have on their way at a time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use hookstream_types::{AccountUid, DeliveryId, Offset, Partition, ReplayId, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, DeliveryId, Mono, Offset, Partition, ReplayId, UnixMillis, WebhookId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
@@ -174,13 +175,16 @@ impl Runs {
     pub fn new<'a>(replays: impl Iterator<Item = &'a Replay>) -> Self {
         let mut runs = Self::default();
         for replay in replays.filter(|replay| !replay.dry_run) {
-            if replay.state == ReplayState::Cancelled {
-                runs.cancelled.insert(replay.run);
-            } else if let Selection::Deliveries { deliveries } = &replay.selection {
-                for picked in deliveries {
-                    let latest = runs.latest.entry(picked.delivery).or_default();
-                    *latest = replay.run.max(*latest);
+            match (replay.state, &replay.selection) {
+                (ReplayState::Cancelled, _) => drop(runs.cancelled.insert(replay.run)),
+                // Only once its jobs are there: what waits must not be given up for one that can't be made.
+                (ReplayState::Done, Selection::Deliveries { deliveries }) => {
+                    for picked in deliveries {
+                        let latest = runs.latest.entry(picked.delivery).or_default();
+                        *latest = replay.run.max(*latest);
+                    }
                 }
+                _ => {}
             }
         }
         runs
@@ -202,49 +206,80 @@ const LEAST: usize = 16;
 /// And at most: a lane of a quick endpoint takes them without making live events wait long.
 const MOST: usize = 256;
 
-/// How many jobs a replay may have on their way to one webhook: more while its lane takes them, few once one is put off.
+/// A job of which nothing was heard for so long is none that will be heard of: the sender has recognised it as a duplicate.
+const LOST_AFTER: Duration = Duration::from_secs(600);
+
+/// How many jobs a replay may have on their way to each webhook: more while its lane takes them, few once one is put off.
 ///
 /// A job that is put off stays on its way, so a replay waits for an endpoint that is down or slow; one that was tried in vain
 /// does not: its retries are the ladder's.
-#[derive(Clone, Debug)]
-pub struct Window {
+#[derive(Clone, Debug, Default)]
+pub struct Windows {
+    windows: FxHashMap<WebhookId, Window>,
+    /// Jobs on their way.
+    open: FxHashMap<DeliveryId, Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
     limit: usize,
-    open: FxHashSet<DeliveryId>,
+    open: usize,
 }
 
-impl Default for Window {
-    fn default() -> Self {
-        Self { limit: LEAST, open: FxHashSet::default() }
-    }
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    webhook: WebhookId,
+    /// None: it was put off, and will be heard of.
+    since: Option<Mono>,
 }
 
-impl Window {
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.open.len() < self.limit
+impl Windows {
+    /// Takes room for a job, if there is any.
+    pub fn take(&mut self, webhook: WebhookId, delivery: DeliveryId, now: Mono) -> bool {
+        if !self.has_room(webhook) {
+            self.forget_lost(now);
+        }
+        if !self.has_room(webhook) {
+            return false;
+        }
+        // Twice the same takes one place.
+        if self.open.insert(delivery, Open { webhook, since: Some(now) }).is_none() {
+            self.windows.entry(webhook).or_insert(Window { limit: LEAST, open: 0 }).open += 1;
+        }
+        true
     }
 
-    /// A job is on its way.
-    pub fn sent(&mut self, delivery: DeliveryId) {
-        self.open.insert(delivery);
+    fn has_room(&self, webhook: WebhookId) -> bool {
+        self.windows.get(&webhook).is_none_or(|window| window.open < window.limit)
     }
 
-    /// Something was decided about a job of the replay.
-    pub fn decided(&mut self, delivery: DeliveryId, verdict: &Verdict) {
+    fn forget_lost(&mut self, now: Mono) {
+        let windows = &mut self.windows;
+        self.open.retain(|_, open| {
+            let is_lost = open.since.is_some_and(|since| now.since(since) >= LOST_AFTER);
+            if is_lost && let Some(window) = windows.get_mut(&open.webhook) {
+                window.open -= 1;
+            }
+            !is_lost
+        });
+    }
+
+    /// Something was decided about a job of the replay. Returns whether it was on its way.
+    pub fn decided(&mut self, delivery: DeliveryId, verdict: &Verdict) -> bool {
+        let Some(open) = self.open.get_mut(&delivery) else { return false };
+        let Some(window) = self.windows.get_mut(&open.webhook) else { return false };
         match verdict {
-            Verdict::Deferred { .. } => self.limit = (self.limit / 2).max(LEAST),
+            Verdict::Deferred { .. } => {
+                open.since = None;
+                window.limit = (window.limit / 2).max(LEAST);
+            }
             Verdict::Delivered | Verdict::Retry { .. } | Verdict::Dead { .. } | Verdict::Skipped { .. } => {
-                if self.open.remove(&delivery) {
-                    self.limit = (self.limit + 1).min(MOST);
-                }
+                self.open.remove(&delivery);
+                window.open -= 1;
+                window.limit = (window.limit + 1).min(MOST);
             }
         }
-    }
-
-    /// Jobs on their way.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.len()
+        true
     }
 }
 
@@ -283,8 +318,15 @@ mod tests {
 
     #[test]
     fn what_is_overtaken() {
-        use ReplayState::{Cancelled, Done, Running};
-        let replays = [replay(10, Done, &[1, 2]), replay(20, Running, &[2]), replay(30, Cancelled, &[1])];
+        use ReplayState::{Cancelled, Done, Failed, Running};
+        let replays = [
+            replay(10, Done, &[1, 2]),
+            replay(20, Done, &[2]),
+            replay(30, Cancelled, &[1]),
+            // Their jobs may not be there.
+            replay(40, Running, &[1, 2, 3]),
+            replay(50, Failed, &[1, 2, 3]),
+        ];
         let runs = Runs::new(replays.iter());
         for (of, run, expected) in [
             (1, 0, Some(SkipReason::Superseded)),
@@ -301,33 +343,56 @@ mod tests {
         assert_eq!(Runs::new([dry].iter()), Runs::default());
     }
 
+    const SHOP: WebhookId = WebhookId(Uuid::from_u128(1));
+    const OTHER: WebhookId = WebhookId(Uuid::from_u128(2));
+
+    /// Takes all the room that there is; says how much that was.
+    fn fill(windows: &mut Windows, first: u128, now: Mono) -> usize {
+        (0..).take_while(|n| windows.take(SHOP, delivery(first + n), now)).count()
+    }
+
     #[test]
     fn a_window_opens_while_jobs_are_taken_and_closes_when_one_is_put_off() {
-        let mut window = Window::default();
         let put_off = Verdict::Deferred { due: UnixMillis(0), reason: DeferReason::LaneFull };
-        for n in 0..1_000 {
-            window.sent(delivery(n));
-            window.decided(delivery(n), &Verdict::Delivered);
+        let mut windows = Windows::default();
+        assert_eq!(fill(&mut windows, 0, Mono(0)), LEAST);
+        assert!(windows.take(OTHER, delivery(5_000), Mono(0)), "each webhook has a window");
+        for n in 0..LEAST as u128 {
+            assert!(windows.decided(delivery(n), &Verdict::Delivered));
         }
-        let mut n = 1_000;
-        while window.has_room() {
-            window.sent(delivery(n));
-            n += 1;
+        for n in 1_000..2_000 {
+            assert!(windows.take(SHOP, delivery(n), Mono(0)));
+            assert!(windows.decided(delivery(n), &Verdict::Delivered));
         }
-        assert_eq!(window.open(), MOST);
+        assert_eq!(fill(&mut windows, 2_000, Mono(0)), MOST);
         for _ in 0..10 {
-            window.decided(delivery(1_000), &put_off);
+            assert!(windows.decided(delivery(2_000), &put_off));
         }
-        assert_eq!(window.open(), MOST, "what is put off is on its way");
-        for n in 1_000..1_000 + (MOST - LEAST) as u128 {
-            assert!(!window.has_room());
-            window.decided(delivery(n), &put_off);
-            window.decided(delivery(n), &Verdict::Retry { due: UnixMillis(0) });
-            window.decided(delivery(n), &put_off);
+        for n in 2_000..2_000 + (MOST - LEAST) as u128 {
+            assert!(!windows.take(SHOP, delivery(9_000), Mono(0)), "what is put off is on its way");
+            windows.decided(delivery(n), &put_off);
+            assert!(windows.decided(delivery(n), &Verdict::Retry { due: UnixMillis(0) }));
+            // An answer that comes twice says nothing.
+            assert!(!windows.decided(delivery(n), &put_off));
+            windows.decided(delivery(2_000 + (MOST - 1) as u128), &put_off);
         }
-        // An answer that comes twice, or that nobody waits for, says nothing.
-        window.decided(delivery(7), &Verdict::Delivered);
-        assert_eq!(window.open(), LEAST);
+    }
+
+    #[test]
+    fn what_is_never_heard_of_takes_no_room_for_ever() {
+        let after = |seconds: u64| Mono(seconds * 1_000_000);
+        let put_off = Verdict::Deferred { due: UnixMillis(0), reason: DeferReason::Paused };
+        let mut windows = Windows::default();
+        assert_eq!(fill(&mut windows, 0, after(0)), LEAST);
+        for n in 0..6 {
+            windows.decided(delivery(n), &put_off);
+        }
+        assert!(!windows.take(SHOP, delivery(100), after(599)));
+        // Those that were put off will be heard of.
+        assert_eq!(fill(&mut windows, 100, after(600)), LEAST - 6);
+        assert!(windows.take(OTHER, delivery(300), after(600)));
+        assert!(windows.take(OTHER, delivery(300), after(600)));
+        assert_eq!(windows.windows[&OTHER].open, 1, "twice the same takes one place");
     }
 
     #[test]

@@ -298,18 +298,9 @@ mod tests {
     fn job(id: u128, due: i64) -> Job {
         Job {
             state: JobState {
-                delivery: DeliveryId(Uuid::from_u128(id)),
-                webhook: WebhookId(Uuid::nil()),
-                generation: Default::default(),
                 attempts: 1,
-                config: Offset(0),
                 due: Some(UnixMillis(due)),
-                first_attempt_at: None,
-                last_attempt_at: None,
-                last_status: None,
-                last_failure: None,
-                deferred_ms: 0,
-                decided: None,
+                ..JobState::new(DeliveryId(Uuid::from_u128(id)), WebhookId(Uuid::nil()), Offset(0))
             },
             event: Arc::new(EventAttributes {
                 event: EventId(Uuid::nil()),

@@ -13,7 +13,7 @@ use hookstream_core::mutant::{Mutant, on};
 use hookstream_log::pipe::{Applied, Function, Outputs, Place};
 use hookstream_log::{Full, Input, OutRecord, RecordRef};
 use hookstream_types::limits::MAX_RECORD_BYTES;
-use hookstream_types::{Chain, DeliveryId, Generation, Offset, Partition};
+use hookstream_types::{Chain, DeliveryId, Offset, Partition};
 use hookstream_wire::job::{EncodedEvent, deliveries_partition, partition_key};
 use hookstream_wire::matched::{self, ENTRY_BYTES, Matched, Range};
 use hookstream_wire::rejected::{Original, Rejected};
@@ -168,20 +168,7 @@ impl Function for Match {
             self.event.set(&attributes, record.value.unwrap_or_default());
         }
         while let Some(webhook) = rest.webhooks.get(rest.next) {
-            let state = JobState {
-                delivery: DeliveryId::of(attributes.event, webhook.id),
-                webhook: webhook.id,
-                generation: Generation::default(),
-                attempts: 0,
-                config: rest.config,
-                due: None,
-                first_attempt_at: None,
-                last_attempt_at: None,
-                last_status: None,
-                last_failure: None,
-                deferred_ms: 0,
-                decided: None,
-            };
+            let state = JobState::new(DeliveryId::of(attributes.event, webhook.id), webhook.id, rest.config);
             self.value.clear();
             self.event.append(&state, &mut self.value);
             let produced = outputs.produce(OutRecord {

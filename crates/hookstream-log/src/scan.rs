@@ -48,6 +48,14 @@ pub enum Wanted {
     Both,
 }
 
+impl OwnRecord {
+    /// Its headers, as decoders take them.
+    #[must_use]
+    pub fn header_refs(&self) -> Vec<(&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+    }
+}
+
 impl std::fmt::Debug for OwnRecord {
     /// Coordinates and sizes only: a record may hold a customer's data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -146,20 +146,7 @@ mod tests {
 
     fn example() -> Job {
         Job {
-            state: JobState {
-                delivery: DeliveryId(Uuid::from_u128(1)),
-                webhook: WebhookId(Uuid::from_u128(2)),
-                generation: Generation::default(),
-                attempts: 0,
-                config: Offset(7),
-                due: None,
-                first_attempt_at: None,
-                last_attempt_at: None,
-                last_status: None,
-                last_failure: None,
-                deferred_ms: 0,
-                decided: None,
-            },
+            state: JobState::new(DeliveryId(Uuid::from_u128(1)), WebhookId(Uuid::from_u128(2)), Offset(7)),
             event: Arc::new(EventAttributes {
                 event: EventId(Uuid::from_u128(3)),
                 account: AccountUid(Uuid::from_u128(4)),

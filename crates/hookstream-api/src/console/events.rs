@@ -115,11 +115,7 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(event)
     let executions = executions.map(|page| page.results).unwrap_or_default();
     let lines = executions
         .into_iter()
-        .map(|execution| {
-            let id = execution.webhook;
-            let name = console.api.look(|state| state.webhook(id).map(|webhook| webhook.name.clone()));
-            (name.unwrap_or_else(|| id.to_string()), Line::of(execution))
-        })
+        .map(|execution| (console.name_of(execution.webhook), Line::of(execution)))
         .collect();
     let asked = MatchRequest { event: Some(event), ..MatchRequest::default() };
     // An event whose data is not kept any more is shown without.

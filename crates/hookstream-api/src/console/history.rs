@@ -276,8 +276,7 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(id): P
     };
     let t = visitor.t();
     let ExecutionDetail { execution, attempt_log } = found;
-    let webhook = execution.webhook;
-    let name = console.api.look(|state| state.webhook(webhook).map(|webhook| webhook.name.clone()));
+    let webhook_name = console.name_of(execution.webhook);
     let reason = execution.reason.clone().unwrap_or_default();
     let attempt = |item: AttemptItem| {
         let note = match item.recorded {
@@ -310,7 +309,7 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, Path(id): P
     let line = Line::of(execution);
     let template = ExecutionPage {
         page: visitor.page("webhooks", format!("{} {}", t.delivery, line.event_type)),
-        webhook_name: name.unwrap_or_else(|| line.webhook.clone()),
+        webhook_name,
         line,
         reason,
         // The newest first: it is the one that matters.

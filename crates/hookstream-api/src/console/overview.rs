@@ -74,10 +74,6 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, RawQuery(as
     let Stats {
         minutes_per_point, total, points, waiting, more_waiting, in_flight, failing, slowest, ..
     } = stats;
-    let named = |id: WebhookId| {
-        let name = console.api.look(|state| state.webhook(id).map(|webhook| webhook.name.clone()));
-        name.unwrap_or_else(|| id.to_string())
-    };
     let seconds: Vec<i64> = points.iter().map(|point| point.unix_seconds).collect();
     #[expect(clippy::cast_precision_loss, reason = "a figure in a chart")]
     let per_minute = |count: u64| (count as f64 / minutes_per_point as f64 * 100.0).round() / 100.0;
@@ -108,11 +104,11 @@ async fn show(State(console): State<Arc<Console>>, visitor: Visitor, RawQuery(as
         in_flight,
         failing: failing
             .into_iter()
-            .map(|found| (found.webhook, named(found.webhook), found.count))
+            .map(|found| (found.webhook, console.name_of(found.webhook), found.count))
             .collect(),
         slowest: slowest
             .into_iter()
-            .map(|found| (found.webhook, named(found.webhook), millis(Some(found.mean_ms))))
+            .map(|found| (found.webhook, console.name_of(found.webhook), millis(Some(found.mean_ms))))
             .collect(),
         account,
         sees_all: visitor.sees_all(),

@@ -8,7 +8,6 @@ use axum::extract::{Path, RawForm, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use hookstream_core::decision::DeadReason;
-use hookstream_types::WebhookId;
 use http::StatusCode;
 
 use super::Console;
@@ -150,14 +149,14 @@ struct Row {
 
 impl Row {
     fn of(console: &Console, replay: Replay) -> Self {
-        let name = |id: WebhookId| {
-            console.api.look(|state| {
-                state.webhook(id).map_or_else(|| id.to_string(), |webhook| webhook.name.clone())
-            })
-        };
         let percent = format!("{:.0}", (replay.progress.unwrap_or_default() * 100.0).floor());
         let is_open = replay.state == "running" || (replay.state == "done" && !replay.dry_run);
-        Self { to: replay.webhook.map(name).unwrap_or_default(), percent, is_open, replay }
+        Self {
+            to: replay.webhook.map(|id| console.name_of(id)).unwrap_or_default(),
+            percent,
+            is_open,
+            replay,
+        }
     }
 }
 
@@ -382,11 +381,7 @@ async fn dead_page(console: &Console, visitor: &Visitor, asked: &str, problem: O
     }
     let lines = results
         .into_iter()
-        .map(|execution| {
-            let id = execution.webhook;
-            let name = console.api.look(|state| state.webhook(id).map(|webhook| webhook.name.clone()));
-            (name.unwrap_or_else(|| id.to_string()), Line::of(execution))
-        })
+        .map(|execution| (console.name_of(execution.webhook), Line::of(execution)))
         .collect();
     let is_filtered = [&webhook, &event_type, &from, &to].iter().any(|value| !value.is_empty());
     let template = DeadPage {

@@ -71,7 +71,7 @@ const SHOWN_TYPES: usize = 3;
 /// Deliveries that a webhook's health is told from.
 const HEALTH: usize = 10;
 /// Webhooks of a page.
-const ROWS: u32 = 25;
+const ROWS: usize = 25;
 
 pub(super) fn routes() -> Router<Arc<Console>> {
     Router::new()

@@ -229,9 +229,7 @@ impl Executions {
             }
         };
         let past = records.into_iter().next().and_then(|record| {
-            let headers: Vec<(&str, &[u8])> =
-                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-            let (attributes, _) = event::decode(&headers).ok()?;
+            let (attributes, _) = event::decode(&record.header_refs()).ok()?;
             // At its place may stand another by now, in a topic that was made anew.
             let is_same = attributes.event == row.event && attributes.account == row.account;
             is_same.then(|| PastEvent { attributes, data: Bytes::from(record.value) })

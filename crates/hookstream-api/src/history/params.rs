@@ -8,11 +8,7 @@ use hookstream_types::UnixMillis;
 use jiff::Timestamp;
 
 use crate::problem::{FieldError, Problem};
-
-/// Items of a page, unless the request says how many.
-const DEFAULT_LIMIT: usize = 50;
-/// Items of a page at most.
-pub(super) const MAX_LIMIT: usize = 100;
+use crate::request::{DEFAULT_LIMIT, MAX_LIMIT};
 
 /// The parameters of a request, as they are taken one after the other.
 #[derive(Debug)]
@@ -124,7 +120,7 @@ impl Params {
     }
 }
 
-fn time(text: &str) -> Result<UnixMillis, String> {
+pub(crate) fn time(text: &str) -> Result<UnixMillis, String> {
     let bad = |_| "must be a time with its offset: `2026-11-23T05:00:00Z`".to_owned();
     text.parse().map(|time: Timestamp| UnixMillis(time.as_millisecond())).map_err(bad)
 }

@@ -121,9 +121,7 @@ impl Executions {
         };
         let records = read.await.unwrap_or_default();
         let item = |record: hookstream_log::scan::OwnRecord| {
-            let headers: Vec<(&str, &[u8])> =
-                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-            let read = rejected::decode(&headers).ok()?;
+            let read = rejected::decode(&record.header_refs()).ok()?;
             let value = &record.value;
             let shown = &value[..value.len().min(SHOWN)];
             let item = RejectedItem {

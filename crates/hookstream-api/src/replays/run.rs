@@ -14,13 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookstream_config::writer::WriteError;
 use hookstream_config::{Base, Change, ConfigWriter, Expected, Follower, Refused};
-use hookstream_core::config::{View, Webhook, WebhookState};
+use hookstream_core::config::{View, Webhook};
 use hookstream_core::decision::Decision;
 use hookstream_core::event::EventAttributes;
 use hookstream_core::job::{Job, JobState};
 use hookstream_core::ledger::Entry;
-use hookstream_core::matching::Interest;
-use hookstream_core::replay::{Picked, Progress, Replay, ReplayState, Selection, Span, Window};
+use hookstream_core::matching::{Interest, is_matched};
+use hookstream_core::replay::{Picked, Progress, Replay, ReplayState, Selection, Span, Windows};
 use hookstream_history::Outcome;
 use hookstream_log::OutRecord;
 use hookstream_log::appender::{Appender, NotAppended};
@@ -52,6 +52,8 @@ const OF_AN_ACCOUNT: usize = 4;
 const CHUNK: i64 = 64;
 /// Jobs that wait for room in windows: an event may be for thousands of webhooks.
 const MOST_SELECTED: usize = 1_000;
+/// What is remembered of somebody else's jobs: those of the few seconds since they last wrote down how far they were.
+const MOST_DECIDED: usize = 100_000;
 /// How often it is written down how far a replay has got.
 const NOTE: Duration = Duration::from_secs(5);
 /// How often those that wait look whether they may go on.
@@ -61,9 +63,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(15);
 /// By how much the clocks of brokers and of replicas may differ.
 const CLOCKS_APART: Duration = Duration::from_secs(60);
-/// How long those that ended are kept, and how many at most.
+/// How long those that ended are kept, and how many at most. Of those that were cancelled more: their jobs may still wait.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 const MOST_KEPT: usize = 1_000;
+const MOST_CANCELLED: usize = 10_000;
 /// How often what is too old is looked for.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -163,9 +166,10 @@ impl Replayer {
                 () = stop.cancelled() => break,
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => match ended {
                     Ok(id) => drop(running.remove(&id)),
-                    Err(error) if error.is_cancelled() => running.retain(|_, task| !task.is_finished()),
                     Err(error) => {
-                        warn!(%error, "a replay broke off; it goes on");
+                        if error.is_panic() {
+                            warn!(%error, "a replay broke off; it goes on");
+                        }
                         running.retain(|_, task| !task.is_finished());
                     }
                 },
@@ -215,13 +219,18 @@ impl Replayer {
     async fn tidy(&self) {
         let until = UnixMillis(self.clock.wall().0 - i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX));
         let old: Vec<Change> = self.follower.look(|state| {
-            let ended = state.replays().rev().filter(|replay| replay.state != ReplayState::Running);
-            let old = ended.enumerate().filter(|(newer, replay)| {
-                *newer >= MOST_KEPT
-                    || replay.meta.updated_at < until
-                    || state.account(replay.account).is_none()
-            });
-            old.map(|(_, replay)| Change::DeleteReplay { id: replay.id }).collect()
+            let (mut kept, mut cancelled) = (0, 0);
+            let is_old = |replay: &&Arc<Replay>| {
+                let (newer, most) = match replay.state {
+                    ReplayState::Running => return false,
+                    ReplayState::Cancelled => (&mut cancelled, MOST_CANCELLED),
+                    ReplayState::Done | ReplayState::Failed => (&mut kept, MOST_KEPT),
+                };
+                *newer += 1;
+                *newer > most || replay.meta.updated_at < until || state.account(replay.account).is_none()
+            };
+            let old = state.replays().rev().filter(is_old);
+            old.map(|replay| Change::DeleteReplay { id: replay.id }).collect()
         });
         for changes in old.chunks(100) {
             if let Err(error) = self.writer.write(ACTOR, changes.to_vec()).await {
@@ -269,12 +278,9 @@ struct Run<'a> {
     revision: u64,
     progress: Progress,
     noted: Instant,
-    /// By webhook.
-    windows: HashMap<WebhookId, Window>,
-    /// Whose decision is waited for.
-    webhook_of: HashMap<DeliveryId, WebhookId>,
+    windows: Windows,
     decisions: Option<Scan>,
-    /// What was made and decided before this replica went on with it.
+    /// What was made by who had it before, and has been decided about.
     decided: HashSet<DeliveryId>,
 }
 
@@ -286,8 +292,7 @@ impl<'a> Run<'a> {
             revision: replay.meta.revision,
             progress: replay.progress.clone(),
             noted: Instant::now(),
-            windows: HashMap::new(),
-            webhook_of: HashMap::new(),
+            windows: Windows::default(),
             decisions: None,
             decided: HashSet::new(),
         }
@@ -345,6 +350,11 @@ impl<'a> Run<'a> {
         Ok(firsts.into_iter().map(span).collect())
     }
 
+    /// Whether somebody has begun before.
+    fn is_resumed(&self) -> bool {
+        !self.replay.progress.spans.is_empty()
+    }
+
     fn all(&self) -> Vec<Partition> {
         (0..self.by.partitions).map(Partition).collect()
     }
@@ -358,7 +368,7 @@ impl<'a> Run<'a> {
         };
         let (topic, fetcher) = (&self.by.topics.attempts, &self.by.fetcher);
         let ends = fetcher.offsets(topic, partitions.clone(), At::End).await?;
-        let firsts = if self.replay.progress.spans.is_empty() {
+        let firsts = if !self.is_resumed() {
             ends.clone()
         } else {
             let noted = self.replay.meta.updated_at.0;
@@ -428,7 +438,7 @@ impl<'a> Run<'a> {
             None => view.index().matches(&attributes, |webhook| select(webhook)),
             Some(id) => {
                 let webhook = view.webhook(id).ok_or_else(|| gone("the webhook is deleted"))?;
-                if !takes_part(webhook) {
+                if !is_matched(webhook.state) {
                     return Err(gone("the webhook is not published any more"));
                 }
                 let Webhook { account, state, source, event_types, .. } = &**webhook;
@@ -444,9 +454,7 @@ impl<'a> Run<'a> {
 
     /// An event of the account and of a selected type.
     fn read(&self, record: OwnRecord) -> Option<(Arc<EventAttributes>, Bytes)> {
-        let headers: Vec<(&str, &[u8])> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let (attributes, _) = event::decode(&headers).ok()?;
+        let (attributes, _) = event::decode(&record.header_refs()).ok()?;
         let is_selected =
             attributes.account == self.replay.account && self.replay.selection.takes(&attributes.event_type);
         is_selected.then(|| (Arc::new(attributes), Bytes::from(record.value)))
@@ -463,7 +471,7 @@ impl<'a> Run<'a> {
             && self.replay.webhook.is_none_or(|wanted| wanted == webhook)
             && reason.is_none_or(|reason| reason == why.reason)
             && self.replay.selection.takes(&job.event.event_type)
-            && view.webhook(webhook).is_some_and(|webhook| takes_part(webhook));
+            && view.webhook(webhook).is_some_and(|webhook| is_matched(webhook.state));
         if !is_selected || !self.is_still_dead(job.state.delivery).await {
             return None;
         }
@@ -494,8 +502,7 @@ impl<'a> Run<'a> {
         };
         self.progress.selected += 1;
         if !self.replay.dry_run {
-            // A sender that has not heard of the replay waits until it has: then it knows what is overtaken.
-            let config = self.by.follower.look(hookstream_config::state::State::offset);
+            let config = self.by.follower.view().offset;
             let state = self.state(picked.delivery, picked.webhook, config);
             self.append(&[Selected { webhook: picked.webhook, job: Job { state, event, data } }]).await?;
         }
@@ -503,20 +510,8 @@ impl<'a> Run<'a> {
     }
 
     fn state(&self, delivery: DeliveryId, webhook: WebhookId, config: Offset) -> JobState {
-        JobState {
-            delivery,
-            webhook,
-            generation: Generation { run: self.replay.run, n: 0 },
-            attempts: 0,
-            config,
-            due: None,
-            first_attempt_at: None,
-            last_attempt_at: None,
-            last_status: None,
-            last_failure: None,
-            deferred_ms: 0,
-            decided: None,
-        }
+        let generation = Generation { run: self.replay.run, n: 0 };
+        JobState { generation, ..JobState::new(delivery, webhook, config) }
     }
 
     /// Makes jobs as their webhooks' windows have room for them.
@@ -533,13 +528,9 @@ impl<'a> Run<'a> {
                     selected.pop_front();
                     continue;
                 }
-                let window = self.windows.entry(next.webhook).or_default();
-                if !window.has_room() {
+                if !self.windows.take(next.webhook, next.job.state.delivery, self.by.clock.mono()) {
                     break;
                 }
-                let delivery = next.job.state.delivery;
-                window.sent(delivery);
-                self.webhook_of.insert(delivery, next.webhook);
                 ready.extend(selected.pop_front());
             }
             if !ready.is_empty() {
@@ -578,19 +569,16 @@ impl<'a> Run<'a> {
     /// Takes note of decisions; if `wait`, of one at least, or of nothing for a while.
     async fn hear(&mut self, wait: bool) -> Result<(), Stopped> {
         let mut patience = if wait { LOOK } else { Duration::ZERO };
+        let is_resumed = self.is_resumed();
         while let Some(scan) = &mut self.decisions {
             let Ok(scanned) = tokio::time::timeout(patience, scan.next()).await else { break };
             let Some(Scanned::Batch { records, .. }) = scanned else { break };
             let mut heard = false;
             for decision in decisions(&records, self.replay.run) {
-                let Some(webhook) = self.webhook_of.get(&decision.delivery) else { continue };
-                heard = true;
-                if let Some(window) = self.windows.get_mut(webhook) {
-                    let before = window.open();
-                    window.decided(decision.delivery, &decision.verdict);
-                    if window.open() < before {
-                        self.webhook_of.remove(&decision.delivery);
-                    }
+                if self.windows.decided(decision.delivery, &decision.verdict) {
+                    heard = true;
+                } else if is_resumed && self.decided.len() < MOST_DECIDED {
+                    self.decided.insert(decision.delivery);
                 }
             }
             if heard {
@@ -635,10 +623,6 @@ fn decisions(records: &[OwnRecord], run: i64) -> impl Iterator<Item = Decision> 
         Entry::Owner(_) => Vec::new(),
     });
     all.filter(move |decision| decision.generation.run == run)
-}
-
-fn takes_part(webhook: &Webhook) -> bool {
-    matches!(webhook.state, WebhookState::Published | WebhookState::Paused)
 }
 
 fn gone(reason: &str) -> Stopped {

@@ -440,7 +440,7 @@ pub async fn render(
 fn test_job(api: &Api, webhook: &Webhook, event_type: String, data: &Value) -> hookstream_core::job::Job {
     use hookstream_core::event::EventAttributes;
     use hookstream_core::job::{Job, JobState};
-    use hookstream_types::{DeliveryId, EventId, Generation, Offset};
+    use hookstream_types::{DeliveryId, EventId, Offset};
     let now = api.now();
     let event = EventAttributes {
         event: EventId(api.new_id()),
@@ -455,20 +455,7 @@ fn test_job(api: &Api, webhook: &Webhook, event_type: String, data: &Value) -> h
         extensions: Vec::new(),
         produced_at: now,
     };
-    let state = JobState {
-        delivery: DeliveryId(Uuid::new_v4()),
-        webhook: webhook.id,
-        generation: Generation::default(),
-        attempts: 0,
-        config: Offset(0),
-        due: None,
-        first_attempt_at: None,
-        last_attempt_at: None,
-        last_status: None,
-        last_failure: None,
-        deferred_ms: 0,
-        decided: None,
-    };
+    let state = JobState::new(DeliveryId(Uuid::new_v4()), webhook.id, Offset(0));
     Job { state, event: Arc::new(event), data: Bytes::from(data.to_string()) }
 }
 

@@ -13,7 +13,7 @@ use hookstream_core::event::EventAttributes;
 use hookstream_core::job::{Job, JobState};
 use hookstream_core::request::Prepared;
 use hookstream_core::signing::{Algorithm, Profile};
-use hookstream_types::{AccountUid, DeliveryId, EventId, Generation, Offset, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, DeliveryId, EventId, Offset, UnixMillis, WebhookId};
 use uuid::Uuid;
 
 /// Rendering and signing, on one core, without any IO
@@ -137,19 +137,6 @@ fn job(at_least: usize) -> Job {
         extensions: Vec::new(),
         produced_at: NOW,
     };
-    let state = JobState {
-        delivery: DeliveryId(Uuid::from_u128(4)),
-        webhook: WebhookId(Uuid::from_u128(1)),
-        generation: Generation::default(),
-        attempts: 0,
-        config: Offset(0),
-        due: None,
-        first_attempt_at: None,
-        last_attempt_at: None,
-        last_status: None,
-        last_failure: None,
-        deferred_ms: 0,
-        decided: None,
-    };
+    let state = JobState::new(DeliveryId(Uuid::from_u128(4)), WebhookId(Uuid::from_u128(1)), Offset(0));
     Job { state, event: Arc::new(event), data: Bytes::from(data) }
 }

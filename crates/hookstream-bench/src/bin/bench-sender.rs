@@ -17,9 +17,7 @@ use hookstream_bench::stack::{Stack, webhook};
 use hookstream_core::config::DEFAULT_ACCOUNT;
 use hookstream_core::event::EventAttributes;
 use hookstream_core::job::{Job, JobState};
-use hookstream_types::{
-    AccountUid, DeliveryId, EventId, Generation, Offset, Partition, UnixMillis, WebhookId,
-};
+use hookstream_types::{AccountUid, DeliveryId, EventId, Offset, Partition, UnixMillis, WebhookId};
 use hookstream_wire::job;
 use serde_json::json;
 use uuid::Uuid;
@@ -213,20 +211,7 @@ impl Jobs {
     fn job(&mut self, webhook: WebhookId) -> Job {
         let data = format!("{{\"text\":\"{}\"}}", self.noise.text(self.body.saturating_sub(11)));
         Job {
-            state: JobState {
-                delivery: DeliveryId(Uuid::now_v7()),
-                webhook,
-                generation: Generation::default(),
-                attempts: 0,
-                config: self.config,
-                due: None,
-                first_attempt_at: None,
-                last_attempt_at: None,
-                last_status: None,
-                last_failure: None,
-                deferred_ms: 0,
-                decided: None,
-            },
+            state: JobState::new(DeliveryId(Uuid::now_v7()), webhook, self.config),
             event: Arc::new(EventAttributes {
                 event: EventId(Uuid::now_v7()),
                 account: self.account,

@@ -1,5 +1,7 @@
 //! Changes of replays.
 
+use std::sync::Arc;
+
 use hookstream_core::replay::{Progress, Replay, ReplayState};
 use hookstream_types::ReplayId;
 use hookstream_wire::config::{Key, Record};
@@ -28,10 +30,9 @@ pub(super) fn start(
     {
         return Err(Refused::BrokenReference { key, to: Key::Webhook(webhook) });
     }
-    let running = state.replays().filter(|replay| {
-        replay.account == account && replay.state == ReplayState::Running && !replay.dry_run
-    });
-    let running = running.count();
+    let is_running =
+        |replay: &&Arc<Replay>| replay.account == account && replay.state == ReplayState::Running;
+    let running = state.replays().filter(is_running).count();
     if running >= MOST {
         return Err(Refused::TooManyReplays { found: running });
     }

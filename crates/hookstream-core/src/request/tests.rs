@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_types::{
-    AccountUid, AuthorizationId, DeliveryId, EventId, Generation, Offset, SecretString, UnixMillis, WebhookId,
+    AccountUid, AuthorizationId, DeliveryId, EventId, Offset, SecretString, UnixMillis, WebhookId,
 };
 use uuid::Uuid;
 
@@ -40,20 +40,7 @@ fn job(content_type: Option<&str>, data: &[u8]) -> Job {
         extensions: Vec::new(),
         produced_at: UnixMillis(0),
     };
-    let state = JobState {
-        delivery: DeliveryId(Uuid::from_u128(4)),
-        webhook: WebhookId(Uuid::from_u128(1)),
-        generation: Generation::default(),
-        attempts: 0,
-        config: Offset(0),
-        due: None,
-        first_attempt_at: None,
-        last_attempt_at: None,
-        last_status: None,
-        last_failure: None,
-        deferred_ms: 0,
-        decided: None,
-    };
+    let state = JobState::new(DeliveryId(Uuid::from_u128(4)), WebhookId(Uuid::from_u128(1)), Offset(0));
     Job { state, event: Arc::new(event), data: Bytes::copy_from_slice(data) }
 }
 

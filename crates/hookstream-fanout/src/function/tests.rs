@@ -6,7 +6,7 @@ use hookstream_core::ladder::Ladder;
 use hookstream_log::ProduceError;
 use hookstream_log::memory::{MemoryLog, Stored};
 use hookstream_log::pipe::{Limits, Pipe, Stuck};
-use hookstream_types::{AccountUid, EventId, Mono, UnixMillis, WebhookId};
+use hookstream_types::{AccountUid, EventId, Generation, Mono, UnixMillis, WebhookId};
 use hookstream_wire::job;
 use uuid::Uuid;
 
