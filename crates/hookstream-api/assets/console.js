@@ -62,10 +62,12 @@ const PLACEHOLDERS = ["[EventType]", "[EventId]", "[EventTime]", "[Account]", "[
 
 function complete(area) {
   const before = area.value.slice(0, area.selectionStart);
-  const opened = before.match(/\[([A-Za-z.]*)$/);
+  const opened = before.match(/\[([\p{L}\p{N}_.$@-]*)$/u);
+  const paths = document.getElementById("placeholders")?.dataset.names.split(" ").filter(Boolean) ?? [];
+  const names = [...PLACEHOLDERS, ...paths.map((path) => `[${path}]`)];
   let list = area.parentElement.querySelector(".proposals");
   const fits = opened
-    ? PLACEHOLDERS.filter((name) => name.toLowerCase().startsWith("[" + opened[1].toLowerCase()) && name !== opened[0])
+    ? names.filter((name) => name.toLowerCase().includes(opened[1].toLowerCase(), 1) && name !== opened[0] + "]").slice(0, 30)
     : [];
   if (fits.length === 0) { list?.remove(); return; }
   if (!list) {
@@ -88,6 +90,25 @@ function complete(area) {
   }));
 }
 
+// Bodies are plain text in the page, and stay it: their parts are coloured from outside.
+const PARTS = /(?<key>"(?:[^"\\]|\\.)*"(?=\s*:))|(?<string>"(?:[^"\\]|\\.)*")|(?<number>-?\b\d[\d.eE+-]*)|(?<word>\b(?:true|false|null)\b)|(?<tag><[/?!]?[\w:.-]+|[/?]?>)/g;
+
+function highlight(root) {
+  if (!CSS.highlights) return;
+  for (const body of root.querySelectorAll("pre.body")) {
+    const text = body.firstChild;
+    if (text?.nodeType !== Node.TEXT_NODE || !/^\s*[{[<]/.test(text.data)) continue;
+    for (const part of text.data.matchAll(PARTS)) {
+      const [kind] = Object.entries(part.groups).find(([, found]) => found !== undefined);
+      const range = new Range();
+      range.setStart(text, part.index);
+      range.setEnd(text, part.index + part[0].length);
+      if (!CSS.highlights.has(kind)) CSS.highlights.set(kind, new Highlight());
+      CSS.highlights.get(kind).add(range);
+    }
+  }
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
@@ -105,6 +126,7 @@ document.addEventListener("change", (event) => {
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   localize(event.target);
+  highlight(event.target);
   if (event.target.id === "lines") document.querySelector(".empty.once")?.remove();
 });
 document.addEventListener("htmx:sseMessage", () => {
@@ -115,5 +137,6 @@ document.addEventListener("htmx:sseMessage", () => {
 });
 
 localize(document);
+highlight(document);
 for (const select of document.querySelectorAll("select[data-which]")) choose(select);
 document.querySelector('[aria-invalid="true"]')?.focus();

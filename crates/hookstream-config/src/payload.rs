@@ -1,5 +1,7 @@
 //! Whether a webhook's template makes what its content type promises, of the events that it gets.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use hookstream_core::config::{EventType, Payload};
 use hookstream_core::event::EventAttributes;
@@ -100,6 +102,15 @@ fn shape(known: &EventType) -> Option<Shape<'_>> {
     let EventType { name, schema, sample, .. } = known;
     let (schema, sample) = (schema.as_ref(), sample.as_ref());
     (schema.is_some() || sample.is_some()).then_some(Shape { event_type: name, schema, sample })
+}
+
+/// Placeholders for the data of events that match one of these patterns, as far as schemas and samples tell.
+#[must_use]
+pub fn placeholders(state: &State, patterns: &[&str]) -> Vec<String> {
+    let is_wanted = |known: &&EventType| patterns.iter().any(|pattern| pattern_matches(pattern, &known.name));
+    let shapes = state.event_types().filter(is_wanted).filter_map(shape);
+    let all: BTreeSet<String> = shapes.take(MAX_SAMPLES).flat_map(|shape| shape.paths()).collect();
+    all.into_iter().collect()
 }
 
 /// Whether it is known what the data of such events looks like.

@@ -158,6 +158,18 @@ impl Form {
         self.all(name).next().is_some()
     }
 
+    /// All that is chosen from a list, and what is typed beside it, once.
+    pub(super) fn chosen(&self, name: &str) -> Vec<&str> {
+        let more = format!("{name}.more");
+        let mut chosen: Vec<&str> = self.all(name).collect();
+        for name in items(self.get(&more)) {
+            if !chosen.contains(&name) {
+                chosen.push(name);
+            }
+        }
+        chosen
+    }
+
     fn all<'a, 'b>(&'a self, name: &'b str) -> impl Iterator<Item = &'a str> + use<'a, 'b> {
         self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
@@ -209,16 +221,7 @@ impl Field {
                 }
                 (!map.is_empty()).then_some(Value::Object(map))
             }
-            Input::EventTypes => {
-                let more = format!("{}.more", self.at);
-                let mut all: Vec<&str> = form.all(self.at).collect();
-                for name in items(form.get(&more)) {
-                    if !all.contains(&name) {
-                        all.push(name);
-                    }
-                }
-                Some(json!(all))
-            }
+            Input::EventTypes => Some(json!(form.chosen(self.at))),
             Input::Payload => match line {
                 "template" => {
                     let template = form.get("payload.template").replace("\r\n", "\n");

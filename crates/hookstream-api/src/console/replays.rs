@@ -327,6 +327,8 @@ struct DeadPage {
     reasons: Vec<(String, usize)>,
     /// The same selection as a replay.
     all: String,
+    /// What is asked for, to come back to.
+    here: String,
     may_write: bool,
     is_filtered: bool,
     next: Option<String>,
@@ -384,8 +386,12 @@ async fn dead_page(console: &Console, visitor: &Visitor, asked: &str, problem: O
         .map(|execution| (console.name_of(execution.webhook), Line::of(execution)))
         .collect();
     let is_filtered = [&webhook, &event_type, &from, &to].iter().any(|value| !value.is_empty());
+    let filters = [("webhook", &*webhook), ("eventType", &*event_type), ("from", &*from), ("to", &*to)];
+    let at = |cursor: &str| query(&[&filters[..], &[("cursor", cursor)]].concat());
     let template = DeadPage {
         page,
+        here: at(&cursor),
+        next: next.map(|cursor| at(&cursor)),
         lines,
         reasons,
         all: query(&[
@@ -397,11 +403,6 @@ async fn dead_page(console: &Console, visitor: &Visitor, asked: &str, problem: O
         ]),
         may_write: visitor.may(Scope::WebhooksWrite),
         is_filtered,
-        next: next.map(|cursor| {
-            let filters =
-                [("webhook", &*webhook), ("eventType", &*event_type), ("from", &*from), ("to", &*to)];
-            query(&[&filters[..], &[("cursor", &*cursor)]].concat())
-        }),
         fields: vec![("webhook", t.webhook_id, webhook), ("eventType", t.event_type, event_type)],
         from,
         to,
@@ -409,16 +410,22 @@ async fn dead_page(console: &Console, visitor: &Visitor, asked: &str, problem: O
     page::render(status, &template)
 }
 
-async fn redrive(State(console): State<Arc<Console>>, visitor: Visitor, RawForm(body): RawForm) -> Response {
+async fn redrive(
+    State(console): State<Arc<Console>>,
+    visitor: Visitor,
+    RawQuery(asked): RawQuery,
+    RawForm(body): RawForm,
+) -> Response {
+    let asked = asked.unwrap_or_default();
     let chosen = url::form_urlencoded::parse(&body).filter(|(name, _)| name == "delivery");
     let deliveries: Vec<String> = chosen.map(|(_, value)| value.into_owned()).collect();
     if deliveries.is_empty() {
         let problem = Problem::invalid_field("", visitor.t().choose_some);
-        return dead_page(&console, &visitor, "", Some(problem)).await;
+        return dead_page(&console, &visitor, &asked, Some(problem)).await;
     }
     let request = ReplayRequest { deliveries: Some(deliveries), ..ReplayRequest::default() };
     match start(&console.api, &visitor.principal, request).await {
         Ok(replay) => visitor.to(&format!("replays/{}", replay.id)),
-        Err(problem) => dead_page(&console, &visitor, "", Some(problem)).await,
+        Err(problem) => dead_page(&console, &visitor, &asked, Some(problem)).await,
     }
 }

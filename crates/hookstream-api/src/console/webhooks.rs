@@ -8,6 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::future::join_all;
+use hookstream_config::payload;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
@@ -418,6 +419,8 @@ struct Preview {
     t: &'static super::texts::Texts,
     payload: Option<String>,
     problems: Vec<String>,
+    /// Paths into the data of the chosen event types.
+    placeholders: String,
 }
 
 /// What becomes of a sample, while somebody types.
@@ -426,13 +429,14 @@ async fn preview(State(console): State<Arc<Console>>, visitor: Visitor, request:
         Ok(form) => form,
         Err(problem) => return page::plain(page::status_of(&problem), "The form is too large."),
     };
-    let mut template = Preview { t: visitor.t(), payload: None, problems: Vec::new() };
+    let chosen = form.chosen("eventTypes");
+    let placeholders = console.api.look(|state| payload::placeholders(state, &chosen)).join(" ");
+    let mut template = Preview { t: visitor.t(), payload: None, problems: Vec::new(), placeholders };
     if form.get("payload") != "template" {
         return page::render(StatusCode::OK, &template);
     }
     let some = |name: &str| Some(form.get(name).trim().to_owned()).filter(|text| !text.is_empty());
-    let typed = form.get("eventTypes.more").lines().next().map(|line| line.trim().to_owned());
-    let chosen = some("eventTypes").or_else(|| typed.filter(|name| !name.is_empty() && !name.contains('*')));
+    let chosen = chosen.iter().find(|name| !name.contains('*')).map(|name| (*name).to_owned());
     let trial = TemplateTrial {
         template: form.get("payload.template").replace("\r\n", "\n"),
         content_type: some("contentType"),

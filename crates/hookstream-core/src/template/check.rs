@@ -1,5 +1,7 @@
 //! Whether placeholders lead anywhere, as far as the data of events is known: by a schema or a sample.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::paths::is_alike;
@@ -18,6 +20,10 @@ pub struct Shape<'a> {
     pub schema: Option<&'a Value>,
     pub sample: Option<&'a Value>,
 }
+
+/// Paths that are proposed of one event type, and how long they get.
+const MAX_PATHS: usize = 200;
+const MAX_STEPS: usize = 8;
 
 /// What is known about a path.
 enum Led {
@@ -64,6 +70,19 @@ impl Template {
 }
 
 impl Shape<'_> {
+    /// Paths that lead to something as placeholders have them: to what holds nothing else, and `0` for any element.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut paths = Listed::default();
+        if let Some(sample) = self.sample {
+            paths.of_sample(sample, "");
+        }
+        if let Some(schema) = self.schema {
+            paths.of_schema(schema, schema, "", &mut { MAX_SCHEMAS });
+        }
+        paths.0.into_iter().collect()
+    }
+
     fn lead(&self, path: &[Box<str>]) -> Led {
         let in_sample = self.sample.map(|sample| in_sample(sample, path));
         if let Some(Led::Somewhere) = in_sample {
@@ -159,6 +178,80 @@ fn in_schema(root: &Value, schema: &Value, path: &[Box<str>], left: &mut usize) 
     })
 }
 
+/// Paths, as they are gathered.
+#[derive(Default)]
+struct Listed(BTreeSet<String>);
+
+impl Listed {
+    fn add(&mut self, path: &str) {
+        if !path.is_empty() && self.0.len() < MAX_PATHS {
+            self.0.insert(path.to_owned());
+        }
+    }
+
+    fn of_sample(&mut self, value: &Value, path: &str) {
+        match value {
+            Value::Object(members) if !members.is_empty() => {
+                for (name, value) in members {
+                    if let Some(path) = longer(path, name) {
+                        self.of_sample(value, &path);
+                    }
+                }
+            }
+            Value::Array(elements) if !elements.is_empty() => {
+                if let Some(path) = longer(path, "0") {
+                    self.of_sample(&elements[0], &path);
+                }
+            }
+            _ => self.add(path),
+        }
+    }
+
+    fn of_schema(&mut self, root: &Value, schema: &Value, path: &str, left: &mut usize) {
+        *left = left.saturating_sub(1);
+        let Some(keywords) = schema.as_object().filter(|_| *left > 0) else { return self.add(path) };
+        let reference = keywords.get("$ref").and_then(Value::as_str);
+        if let Some(pointer) = reference.and_then(|reference| reference.strip_prefix('#')) {
+            return match root.pointer(pointer) {
+                Some(found) => self.of_schema(root, found, path, left),
+                None => self.add(path),
+            };
+        }
+        let mut is_leaf = true;
+        let properties = keywords.get("properties").and_then(Value::as_object);
+        for (name, schema) in properties.into_iter().flatten() {
+            if let Some(path) = longer(path, name) {
+                is_leaf = false;
+                self.of_schema(root, schema, &path, left);
+            }
+        }
+        if let Some(items) = keywords.get("items")
+            && let Some(path) = longer(path, "0")
+        {
+            is_leaf = false;
+            self.of_schema(root, items, &path, left);
+        }
+        for combined in ["allOf", "anyOf", "oneOf"] {
+            for part in keywords.get(combined).and_then(Value::as_array).into_iter().flatten() {
+                is_leaf = false;
+                self.of_schema(root, part, path, left);
+            }
+        }
+        if is_leaf {
+            self.add(path);
+        }
+    }
+}
+
+/// A path with one more step; none: it is too long, or the name can't stand in a placeholder as it is.
+fn longer(path: &str, name: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '@');
+    if path.matches('.').count() + 1 >= MAX_STEPS || name.is_empty() || !name.chars().all(is_plain) {
+        return None;
+    }
+    Some(if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") })
+}
+
 /// Whether properties that are not named are most likely not there.
 fn is_closed(keywords: &Map<String, Value>) -> bool {
     let open = ["additionalProperties", "patternProperties", "unevaluatedProperties"];
@@ -218,6 +311,51 @@ mod tests {
         // A sample that has it is as good.
         let sample = json!({ "other": 1 });
         assert_eq!(unknown("[other]", Some(schema), Some(sample)), [""; 0]);
+    }
+
+    #[test]
+    fn paths_are_those_that_lead_somewhere() {
+        let sample = json!({
+            "Booking": { "Id": 1, "Guests": [{ "Name": "x", "a.b": 1 }, { "Other": 1 }], "Note": null, "Tags": [] },
+        });
+        let schema = json!({
+            "properties": { "Booking": { "$ref": "#/$defs/booking" }, "lines": { "items": { "type": "string" } } },
+            "$defs": { "booking": { "allOf": [{ "properties": { "Total": { "type": "number" } } }, { "type": "object" }] } },
+        });
+        let shape = Shape { event_type: "a.b", schema: Some(&schema), sample: Some(&sample) };
+        let paths = shape.paths();
+        assert_eq!(
+            paths,
+            [
+                "Booking",
+                "Booking.Guests.0.Name",
+                "Booking.Id",
+                "Booking.Note",
+                "Booking.Tags",
+                "Booking.Total",
+                "lines.0"
+            ]
+        );
+        let placeholders: Vec<_> = paths.iter().map(|path| format!("[{path}]")).collect();
+        assert_eq!(unknown(&placeholders.concat(), Some(schema), Some(sample)), [""; 0]);
+    }
+
+    #[test]
+    fn paths_are_bounded() {
+        let mut deep = json!(1);
+        for _ in 0..50 {
+            deep = json!({ "a": deep });
+        }
+        let wide: Map<String, Value> = (0..1_000).map(|n| (format!("w{n}"), deep.clone())).collect();
+        let sample = Value::Object(wide.clone());
+        let shape = Shape { event_type: "a.b", schema: None, sample: Some(&sample) };
+        assert_eq!(shape.paths(), [""; 0]);
+        let sample = json!({ "a": 1, "b": wide });
+        assert_eq!(Shape { sample: Some(&sample), ..shape }.paths(), ["a"]);
+        let flat: Value = (0..1_000).map(|n| (format!("w{n}"), json!(1))).collect::<Map<_, _>>().into();
+        assert_eq!(Shape { sample: Some(&flat), ..shape }.paths().len(), MAX_PATHS);
+        let schema = json!({ "$ref": "#" });
+        assert_eq!(Shape { schema: Some(&schema), ..shape }.paths(), [""; 0]);
     }
 
     #[test]

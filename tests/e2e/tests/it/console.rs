@@ -104,6 +104,10 @@ fn the_travel_platform_lives() {
     // The preview says the same while one types, and then shows what becomes of the sample.
     browser.wait_for_text("leads nowhere");
     browser.fill("URI (required)", &stack.receiver.url("/a"));
+    // Paths of the sample are proposed.
+    browser.fill("Template", "[book");
+    browser.click(".proposals button");
+    assert_eq!(browser.value("Template"), "[Booking.Id]");
     browser.fill("Template", r#"{"eventType":"[EventType]","id":"[booking.id]"}"#);
     browser.wait_for_text(r#"{"eventType":"order.created","id":"B-1"}"#);
     console.picture("a-3-preview");
@@ -133,6 +137,8 @@ fn the_travel_platform_lives() {
         browser.wait_for_text(shown);
     }
     browser.absent("a secret of ours");
+    let highlighted = "return CSS.highlights.get('key').size + CSS.highlights.get('string').size";
+    assert!(browser.exec(highlighted, &json!([])).as_u64() > Some(3), "bodies are highlighted");
     console.picture("a-6-execution");
     console.assert_accessible();
 
@@ -523,13 +529,14 @@ fn what_was_given_up_gets_another_chance() {
     wait_until("all are given up", SOON, || dead().as_array().is_some_and(|all| all.len() == 4));
     stack.receiver.on("/shop", Answer::status(200));
 
-    console.goto("/console/dead-letters");
+    console.goto("/console/dead-letters?eventType=order.created");
     browser.wait_for_text("exhausted: 4");
     console.assert_accessible();
     console.picture("dead-letters");
     // Nothing is chosen.
     browser.click_text("Deliver the chosen ones again");
     browser.wait_for_text("choose some of them");
+    assert_eq!(browser.value("Event type"), "order.created");
     browser.click("tbody tr:nth-child(1) input");
     browser.click("tbody tr:nth-child(2) input");
     browser.click_text("Deliver the chosen ones again");
