@@ -21,6 +21,7 @@ use crate::console::Links;
 use crate::history::Executions;
 use crate::metrics::ApiMetrics;
 use crate::problem::{FieldError, Kind, Problem};
+use crate::sync::Caller;
 
 /// After which a client may ask again while the configuration can't be written.
 const WRITE_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
@@ -50,6 +51,8 @@ pub struct Api {
     /// What clients call it, without a slash at the end.
     pub url: String,
     pub metrics: Arc<ApiMetrics>,
+    /// Calls sync webhooks.
+    pub(crate) caller: Arc<Caller>,
 }
 
 /// What the router is given.

@@ -20,7 +20,7 @@ mod description;
 pub mod idempotency;
 mod request;
 pub mod schema;
-mod validation;
+pub(crate) mod validation;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -32,7 +32,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use hookstream_core::config::{Format, Meta, Source, View};
+use hookstream_core::config::{DeliveryMode, Format, Meta, Source, View};
 use hookstream_core::event::Event;
 use hookstream_core::ingest::{Decoded, HttpRequest, Reason, Refusal, Writer, data_pointer, decode_http};
 use hookstream_types::{AccountUid, EventId, UnixMillis};
@@ -324,6 +324,11 @@ async fn handle<S: EventSink, C: Catalogue>(
 fn source(view: &View, name: Option<&str>) -> Result<Arc<Source>, Problem> {
     let wanted = name.unwrap_or(DEFAULT_SOURCE);
     if let Some(source) = view.sources.get(wanted) {
+        if source.delivery == DeliveryMode::Sync {
+            let detail =
+                format!("the source `{wanted}` is for calls of sync webhooks: `POST /api/v1/invocations`");
+            return Err(Problem::invalid_field("source", detail));
+        }
         return Ok(Arc::clone(source));
     }
     if wanted == DEFAULT_SOURCE {
@@ -335,12 +340,18 @@ fn source(view: &View, name: Option<&str>) -> Result<Arc<Source>, Problem> {
             request: None,
         };
         let name = DEFAULT_SOURCE.to_owned();
-        return Ok(Arc::new(Source { name, topics: Vec::new(), format: Format::Auto, strict: false, meta }));
+        return Ok(Arc::new(Source {
+            name,
+            topics: Vec::new(),
+            format: Format::Auto,
+            meta,
+            ..Source::default()
+        }));
     }
     Err(Problem::not_found(format!("there is no source `{wanted}`: name one that exists, or none")))
 }
 
-fn refusal(refusal: Refusal) -> Problem {
+pub(crate) fn refusal(refusal: Refusal) -> Problem {
     let faults = match refusal {
         Refusal::ContentType(message) => return Problem::new(Kind::UnsupportedMediaType, message),
         Refusal::Faults(faults) => faults,

@@ -23,6 +23,7 @@ mod request;
 pub mod resources;
 mod routes;
 pub mod server;
+mod sync;
 mod transfer;
 
 pub use transfer::{FieldOutcome, GeneratedSecret, MAX_DOCUMENT_BYTES, Outcome, ResourceOutcome};
@@ -69,6 +70,7 @@ use crate::history::{Executions, HistoryTopics, Index, IndexSpec, Indexer};
 use crate::metrics::ApiMetrics;
 use crate::problem::{Kind, Problem};
 use crate::replays::Replayer;
+use crate::sync::{Caller, SyncMetrics, requests};
 
 /// Purposes that keys are derived for.
 const TOKEN_KEYS: &str = "hookstream access tokens";
@@ -112,17 +114,37 @@ pub async fn run_with(ctx: Ctx, beside: Router) -> Result<(), ServiceError> {
     metrics.touch();
     let replayer = Replayer::new(&base, writer.clone(), indexer.index(), ctx.clock)?;
     let replaying = tokio::spawn(replayer.run(commands.leads(), ctx.shutdown.clone()));
-    let router = router(&ctx, &base, writer, indexer.index(), Arc::clone(&metrics))?
+    let egress = Arc::new(Client::new(&ctx.settings.egress)?);
+    let caller = Caller::new(
+        &base,
+        Arc::clone(&egress),
+        ctx.clock,
+        ctx.settings.sender.user_agent(),
+        ctx.settings.api.replicas,
+        SyncMetrics::register(&ctx.registry)?,
+    )?;
+    let caller = Arc::new(caller);
+    let parts = Parts {
+        writer,
+        index: indexer.index(),
+        metrics: Arc::clone(&metrics),
+        egress,
+        caller: Arc::clone(&caller),
+    };
+    let router = router(&ctx, &base, parts)?
         .merge(beside)
         .layer(middleware::from_fn_with_state(metrics, metrics::counted));
+    let requests = requests::start(&ctx, &base, &caller)?;
     health.ready();
     info!(address = %listener.local_addr()?, "serving the API");
     let limits = server::Limits { grace: ctx.settings.shutdown.grace, ..server::Limits::default() };
     let serving = server::serve(listener, router, ctx.shutdown.clone(), limits);
-    let (carried, ()) = tokio::join!(commands.run(ctx.shutdown.cancelled()), serving);
+    let (carried, asked, ()) =
+        tokio::join!(commands.run(ctx.shutdown.cancelled()), requests.run(ctx.shutdown.cancelled()), serving);
+    caller.finish().await;
     replaying.await?;
     indexer.stop().await;
-    carried
+    carried.and(asked)
 }
 
 fn index_spec(settings: &Settings, base: &Base) -> Result<IndexSpec, ServiceError> {
@@ -144,13 +166,17 @@ fn index_spec(settings: &Settings, base: &Base) -> Result<IndexSpec, ServiceErro
     Ok(IndexSpec { backend, kafka: base.kafka.clone(), attempts, audit, events, retention })
 }
 
-fn router(
-    ctx: &Ctx,
-    base: &Base,
+/// What the routes work with.
+struct Parts {
     writer: ConfigWriter,
     index: Index,
     metrics: Arc<ApiMetrics>,
-) -> Result<Router, ServiceError> {
+    egress: Arc<Client>,
+    caller: Arc<Caller>,
+}
+
+fn router(ctx: &Ctx, base: &Base, parts: Parts) -> Result<Router, ServiceError> {
+    let Parts { writer, index, metrics, egress, caller } = parts;
     let settings = &ctx.settings;
     let Base { kafka, topics, keyring, follower, partitions } = base;
     let clock = ctx.clock;
@@ -166,7 +192,6 @@ fn router(
         AccessTokens::new(keyring.derive(TOKEN_KEYS), api_settings.url.clone(), api_settings.token_lifetime)?;
     let scopes = scope_map(api_settings)?;
     let admin = api_settings.read_admin_token().map_err(|problem| problem.to_string())?;
-    let egress = Arc::new(Client::new(&settings.egress)?);
     let outside = Arc::new(Issuers(Arc::clone(&egress)));
     let keys: Arc<dyn Fetch> = Arc::<Issuers>::clone(&outside);
     let issuers = api_settings.issuers.iter().map(|settings| issuer(settings, &keys)).collect();
@@ -220,6 +245,7 @@ fn router(
         rates: Limits::new(Rate::per(per_second, std::time::Duration::from_secs(1)), RATES),
         url: api_settings.url.trim_end_matches('/').to_owned(),
         metrics: Arc::clone(&metrics),
+        caller,
     });
     let token_endpoint =
         Arc::new(TokenEndpoint::new(Arc::new(configured.clone()), tokens, scopes, Arc::clone(&now), random));

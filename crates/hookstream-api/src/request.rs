@@ -144,6 +144,17 @@ pub struct Idempotency {
     pub digest: String,
 }
 
+/// Reads `Idempotency-Key`.
+///
+/// # Errors
+/// If it is none.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+    let fault = || Problem::invalid_field("Idempotency-Key", "must have 1 to 255 visible ASCII characters");
+    key.ok_or_else(fault).map(Some)
+}
+
 /// Reads `Idempotency-Key` of a request of this principal that creates a `kind`.
 ///
 /// # Errors
@@ -154,11 +165,7 @@ pub fn idempotency(
     kind: &str,
     body: &Map<String, Value>,
 ) -> Result<Option<Idempotency>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
-    let Some(key) = key else {
-        return Err(Problem::invalid_field("Idempotency-Key", "must have 1 to 255 visible ASCII characters"));
-    };
+    let Some(key) = idempotency_key(headers)? else { return Ok(None) };
     let parts = [principal.client.as_bytes(), kind.as_bytes(), key.as_bytes()];
     let id = Uuid::new_v5(&KEY_NAMESPACE, &framed(&parts));
     // Maps are sorted, so that the same content has the same digest.

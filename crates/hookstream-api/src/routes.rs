@@ -298,6 +298,7 @@ pub(crate) fn resources() -> OpenApiRouter<Shared> {
         .merge(scoped(OpenApiRouter::new().routes(routes!(render)), Webhooks::READ, Webhooks::READ))
         .merge(crate::configuration::router())
         .merge(crate::replays::router())
+        .merge(crate::sync::invocations::router())
         .merge(crate::transfer::router())
         .merge(crate::portal::router())
         .merge(crate::matching::router())

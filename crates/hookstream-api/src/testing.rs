@@ -93,7 +93,14 @@ impl Configured {
             data: None,
         };
         let source = |name: &str, format, strict| {
-            let source = Source { name: name.into(), topics: vec![], format, strict, meta: meta() };
+            let source = Source {
+                name: name.into(),
+                topics: vec![],
+                format,
+                strict,
+                meta: meta(),
+                ..Source::default()
+            };
             (name.to_owned(), Arc::new(source))
         };
         let sources =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    DeliveryMode, Format, Payload, Trust, Verification, WebhookSecret, WebhookState,
+    DeliveryMode, Format, Meta, Payload, Source, Trust, Verification, WebhookSecret, WebhookState,
 };
 use hookstream_core::exchange::Method;
 use hookstream_core::replay::{Progress, ReplayState, Selection};
@@ -178,12 +178,21 @@ pub struct AccountSpec {
 }
 
 /// A source, without what the writer adds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceSpec {
     pub name: String,
     pub topics: Vec<String>,
     pub format: Format,
     pub strict: bool,
+    pub delivery: DeliveryMode,
+    pub reply_topics: Vec<String>,
+}
+
+impl SourceSpec {
+    pub(crate) fn record(self, meta: Meta) -> Source {
+        let Self { name, topics, format, strict, delivery, reply_topics } = self;
+        Source { name, topics, format, strict, delivery, reply_topics, meta }
+    }
 }
 
 /// An event type, without what the writer adds.

@@ -69,7 +69,7 @@ pub enum Verification {
 pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// Where events come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Unique.
     pub name: String,
@@ -79,12 +79,18 @@ pub struct Source {
     /// Only registered event types are accepted.
     #[serde(default)]
     pub strict: bool,
+    /// Sync: its records are calls of sync webhooks, and are answered.
+    #[serde(default)]
+    pub delivery: DeliveryMode,
+    /// Where answers may go: topic names, or patterns as in `topics`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reply_topics: Vec<String>,
     #[serde(flatten)]
     pub meta: Meta,
 }
 
 /// How a source's records are read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Format {
     /// CloudEvents 1.0, Kafka protocol binding: binary and structured mode, told apart by the content type.
@@ -99,6 +105,7 @@ pub enum Format {
     Debezium { mapping: DebeziumMapping },
     /// Each record is looked at: CloudEvents (structured or binary), else plain JSON with the fields `id`, `type`,
     /// `time`, `account`, `subject`, `data`. For development.
+    #[default]
     Auto,
 }
 
@@ -408,6 +415,12 @@ impl View {
         let app = self.apps.get(webhook.app.as_ref()?);
         let needed = self.event_types.get(event_type)?.scopes.iter();
         needed.map(String::as_str).find(|scope| !app.is_some_and(|app| app.holds(scope)))
+    }
+
+    /// How events of a type reach their webhooks; an unregistered one's are delivered.
+    #[must_use]
+    pub fn delivery(&self, event_type: &str) -> DeliveryMode {
+        self.event_types.get(event_type).map(|known| known.delivery).unwrap_or_default()
     }
 
     /// Which webhooks an event concerns.

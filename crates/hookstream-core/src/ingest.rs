@@ -24,7 +24,7 @@ use jiff::Timestamp;
 
 pub use self::http::{Fault, HttpRequest, MAX_BATCH_EVENTS, Refusal, Writer, data_pointer, decode_http};
 pub use self::routes::{Routes, TopicProblem};
-use crate::config::{DEFAULT_ACCOUNT, Format, Source, View};
+use crate::config::{DEFAULT_ACCOUNT, DeliveryMode, Format, Source, View};
 use crate::event::EventAttributes;
 
 /// A record as its producer wrote it.
@@ -102,6 +102,8 @@ reasons! {
     UnknownAccount = "unknown_account",
     /// The source is strict and the event type is not registered.
     UnregisteredType = "unregistered_type",
+    /// The event type is for calls, and this is none; or the other way round.
+    DeliveryMode = "delivery_mode",
     /// The event is larger than hookstream takes.
     TooLarge = "too_large",
 }
@@ -110,7 +112,7 @@ impl Reason {
     /// Whether a newer configuration may accept what an older one does not.
     #[must_use]
     pub fn depends_on_configuration(self) -> bool {
-        matches!(self, Self::UnknownAccount | Self::UnregisteredType)
+        matches!(self, Self::UnknownAccount | Self::UnregisteredType | Self::DeliveryMode)
     }
 }
 
@@ -222,6 +224,24 @@ impl<'a> Decoder<'a, '_> {
                 ),
             )
             .of("type"));
+        }
+        match (self.view.delivery(&draft.event_type), self.source.delivery) {
+            (DeliveryMode::Async, DeliveryMode::Async) | (DeliveryMode::Sync, DeliveryMode::Sync) => {}
+            (DeliveryMode::Sync, DeliveryMode::Async) => {
+                let message = format!(
+                    "the event type {} is sync: its webhooks are called by `POST /api/v1/invocations`, or through a \
+                     source with `delivery: sync`",
+                    Quoted(&draft.event_type)
+                );
+                return Err(Rejection::new(Reason::DeliveryMode, message).of("type"));
+            }
+            (DeliveryMode::Async, DeliveryMode::Sync) => {
+                let message = format!(
+                    "the event type {} is not sync: register it with `delivery: sync`, or send events of it as such",
+                    Quoted(&draft.event_type)
+                );
+                return Err(Rejection::new(Reason::DeliveryMode, message).of("type"));
+            }
         }
         let time = match draft.time {
             Some(time) => {

@@ -30,3 +30,4 @@ pub mod sender;
 pub mod shared_map;
 pub mod signing;
 pub mod template;
+pub mod turnstile;

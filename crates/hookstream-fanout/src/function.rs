@@ -227,7 +227,7 @@ impl Function for Match {
         start: Offset,
         end: Offset,
         outputs: &mut Outputs<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<Applied, Full> {
         let proofs = self.evidence.entry(from.input).or_default();
         let covered = proofs.partition_point(|proof| proof.offset < end);
         let config = proofs.range(..covered).map(|proof| proof.config).max();
@@ -243,13 +243,14 @@ impl Function for Match {
         self.value.clear();
         matched::encode(&range, matched.iter().copied(), &mut self.value);
         let partition = self.beside(from);
-        outputs.produce(OutRecord {
+        let proof = outputs.produce(OutRecord {
             topic: &self.parts.topics.matched,
             partition,
             key: Some(from.partition.to_string().as_bytes()),
             value: Some(&self.value),
             headers: &[],
-        })
+        });
+        proof.map(|()| Applied::Done)
     }
 
     fn committed(&mut self, from: &Place, end: Offset) {

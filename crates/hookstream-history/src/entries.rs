@@ -112,7 +112,9 @@ pub(crate) fn valid(parsed: Vec<Parsed>, mut owner: Option<OwnerId>) -> (Vec<Cha
     for record in parsed {
         match record {
             Parsed::Owner(next) => owner = Some(next),
-            Parsed::Decided { owner: by, changes } if owner.is_none_or(|owner| owner == by) => {
+            Parsed::Decided { owner: by, changes }
+                if by == OwnerId::DIRECT || owner.is_none_or(|owner| owner == by) =>
+            {
                 valid.extend(changes);
             }
             Parsed::Decided { changes, .. } => void += changes.len() as u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hookstream_config::ConfigEnd;
 use hookstream_config::end::Question;
-use hookstream_core::config::{Source, View};
+use hookstream_core::config::{DeliveryMode, Source, View};
 use hookstream_core::ingest::{Coordinates, Decoded, Reason, Rejection, Routes, SourceRecord, decode};
 use hookstream_core::mutant::{Mutant, on};
 use hookstream_log::pipe::{Applied, Function, Outputs, Place};
@@ -67,7 +67,7 @@ enum Role {
 impl Ingest {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let (routes, _) = Routes::build(parts.view.sources.values());
+        let (routes, _) = Routes::build(parts.view.sources.values(), DeliveryMode::Async);
         Self { parts, routes, inputs: BTreeMap::new() }
     }
 
@@ -81,7 +81,7 @@ impl Ingest {
         if same {
             return;
         }
-        self.routes = Routes::build(view.sources.values()).0;
+        self.routes = Routes::build(view.sources.values(), DeliveryMode::Async).0;
         let mut inputs = std::mem::take(&mut self.inputs);
         for known in inputs.values_mut() {
             known.role = self.role(&known.topic);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_config::{Base, ConfigEnd, Follower};
+use hookstream_core::config::DeliveryMode;
 use hookstream_core::ingest::Routes;
 use hookstream_log::admin::Admin;
 use hookstream_log::kafka::{Group, GroupSpec, join};
@@ -51,7 +52,7 @@ pub async fn run(ctx: Ctx) -> Result<(), ServiceError> {
     };
 
     let view = follower.view();
-    let (routes, _) = Routes::build(view.sources.values());
+    let (routes, _) = Routes::build(view.sources.values(), DeliveryMode::Async);
     let cores = match ctx.settings.ingester.cores {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         cores => cores,
@@ -156,7 +157,7 @@ impl Watcher<'_> {
     }
 
     fn on_view(&mut self, follower: &Follower, first: bool) {
-        let (routes, problems) = Routes::build(follower.view().sources.values());
+        let (routes, problems) = Routes::build(follower.view().sources.values(), DeliveryMode::Async);
         let differs = routes.topics() != self.routes.topics();
         self.routes = routes;
         if !differs && !first {

@@ -84,7 +84,8 @@ pub trait Function {
         outputs: &mut Outputs<'_>,
     ) -> Result<(), Full>;
 
-    /// The records of `[start, end)` are about to be committed: produces what must be durable before that.
+    /// The records of `[start, end)` are about to be committed: produces what must be durable before that, or asks to
+    /// wait for what it began; then it is asked again a little later, and what comes after is handled meanwhile.
     ///
     /// # Errors
     /// [`Full`] is handed on; then it is asked again.
@@ -94,8 +95,8 @@ pub trait Function {
         _start: Offset,
         _end: Offset,
         _outputs: &mut Outputs<'_>,
-    ) -> Result<(), Full> {
-        Ok(())
+    ) -> Result<Applied, Full> {
+        Ok(Applied::Done)
     }
 
     /// Everything below `end` is handed over to be committed.
@@ -542,19 +543,19 @@ impl<L: Log, F: Function> Pipe<L, F> {
         let produced = outputs.produced;
         if produced == 0 || on(Mutant::EvidenceNotAwaited) {
             self.slab.free(idx);
-            if result.is_ok() {
-                self.commit(at, end);
-            } else {
-                self.full = true;
+            match result {
+                Ok(Applied::Done) => self.commit(at, end),
+                Ok(Applied::Wait) => self.inputs[at].prove_at = self.now + LOOK_AGAIN,
+                Err(Full) => self.full = true,
             }
-            return result.is_ok();
+            return result == Ok(Applied::Done);
         }
         state.proving = true;
         state.unacknowledged += produced as usize;
         let entry = self.slab.get_mut(idx);
         entry.unacknowledged = produced;
         entry.applied = true;
-        if result.is_err() {
+        if result != Ok(Applied::Done) {
             // Evidence in part is no evidence: once it is answered, all of it is made again.
             entry.failure = Some(ProduceError::Unknown);
         }

@@ -30,6 +30,8 @@ pub struct ApiSettings {
     pub requests_per_second: u32,
     #[serde(with = "duration")]
     pub secret_overlap: Duration,
+    /// Among how many the limits of sync webhooks are divided.
+    pub replicas: u32,
     /// Origins whose pages may show a portal in a frame.
     #[serde(deserialize_with = "comma_or_seq")]
     pub portal_origins: Vec<String>,
@@ -89,6 +91,11 @@ impl ApiSettings {
         if !(Duration::from_secs(60)..=24 * HOUR).contains(&self.token_lifetime) {
             let value = format_duration(self.token_lifetime);
             problems.push(Problem::new("api.token_lifetime", "must be 1m to 24h").with_value(value));
+        }
+        if !(1..=1_000).contains(&self.replicas) {
+            problems.push(
+                Problem::new("api.replicas", "must be 1 to 1000").with_value(self.replicas.to_string()),
+            );
         }
         if self.secret_overlap > 30 * 24 * HOUR {
             let value = format_duration(self.secret_overlap);

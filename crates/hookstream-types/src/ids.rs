@@ -72,6 +72,11 @@ uuid_id! {
     OwnerId
 }
 
+impl OwnerId {
+    /// Who calls sync webhooks: it owns no partition, and what it writes is history, not decisions about jobs.
+    pub const DIRECT: Self = Self(Uuid::nil());
+}
+
 /// Namespace of [`EventId`]s (UUIDv5, RFC 9562 §5.5).
 const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_9b1e_52a4_4d0b_9a6e_1f6d_35f0_0a01);
 /// Namespace of [`DeliveryId`]s.

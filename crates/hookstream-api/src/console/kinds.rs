@@ -174,6 +174,8 @@ impl Screened for Sources {
             field("topics", |t| t.topics, Input::Lines).hint(|t| t.topics_hint).required(),
             field("format", |t| t.format, Input::NameOrJson).hint(|t| t.format_hint).required(),
             field("strict", |t| t.strict, Input::Check),
+            field("delivery", |t| t.delivery_mode, Input::Choice(&["async", "sync"])),
+            field("replyTopics", |t| t.reply_topics, Input::Lines).hint(|t| t.reply_topics_hint),
         ],
     };
 }

@@ -342,6 +342,8 @@ texts! {
     topics_hint: "Names, or patterns ^…$; separated by commas or lines.", "Navn eller mønstre ^…$; atskilt med komma eller linjeskift.";
     format: "Format", "Format";
     format_hint: "cloudevents, debezium, auto, or JSON with type and mapping.", "cloudevents, debezium, auto, eller JSON med type og mapping.";
+    reply_topics: "Topics of answers", "Temaer for svar";
+    reply_topics_hint: "Only of a sync source: where the answers of sync webhooks may go, one a line; names, or patterns ^…$.", "Bare for en sync-kilde: hvor svar fra sync-webhooks kan sendes, én per linje; navn eller mønstre ^…$.";
     strict: "Only registered event types", "Bare registrerte hendelsestyper";
     verification: "Verification of endpoints", "Verifisering av endepunkter";
     access_type: "Access type", "Tilgangstype";

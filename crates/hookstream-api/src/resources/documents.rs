@@ -72,6 +72,12 @@ documents! {
         /// Only registered event types are accepted.
         #[serde(default)]
         strict: bool,
+        /// `async` (the default), or `sync`: its records call sync webhooks, and are answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivery: Option<String>,
+        /// Where the answers of a `sync` one may go: names, or patterns `^…$`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reply_topics: Vec<String>,
     }
 
     /// A registered event type.

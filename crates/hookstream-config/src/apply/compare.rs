@@ -60,8 +60,7 @@ pub(super) fn account(old: &Account, new: &AccountSpec) -> Vec<FieldChange> {
 }
 
 pub(super) fn source(old: &Source, new: &SourceSpec) -> Vec<FieldChange> {
-    let SourceSpec { name, topics, format, strict } = new.clone();
-    let new = Source { name, topics, format, strict, meta: old.meta.clone() };
+    let new = new.clone().record(old.meta.clone());
     documents(&render::source(old, Form::File), &render::source(&new, Form::File))
 }
 

@@ -1,11 +1,11 @@
 //! Judging writes: each change against the state and the changes before it.
 
-use hookstream_core::config::{EventType, Meta, Source};
+use hookstream_core::config::{EventType, Meta};
 use hookstream_types::UnixMillis;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_wire::config::{ClusterRecord, Key, Record};
 
-use super::{Change, EventTypeSpec, Expected, Refused, SourceSpec, replay, resources, webhook};
+use super::{Change, EventTypeSpec, Expected, Refused, replay, resources, webhook};
 use crate::envelope::Fill;
 use crate::state::State;
 
@@ -98,11 +98,12 @@ fn judge(
             let old = state.source(&source.name).map(|source| &source.meta);
             let meta = next_meta(state, &key, old, *expected, author)?;
             // A pattern may match some of them: the ingester passes over their records.
-            if let Some(topic) = source.topics.iter().find(|topic| state.is_own_topic(topic)) {
+            if let Some(topic) =
+                source.topics.iter().chain(&source.reply_topics).find(|topic| state.is_own_topic(topic))
+            {
                 return Err(Refused::OwnTopic { key, topic: topic.clone() });
             }
-            let SourceSpec { name, topics, format, strict } = source.clone();
-            Ok(Some(written(Record::Source(Source { name, topics, format, strict, meta }))))
+            Ok(Some(written(Record::Source(source.clone().record(meta)))))
         }
         Change::DeleteSource { name, expected } => {
             let key = Key::Source(name.clone());

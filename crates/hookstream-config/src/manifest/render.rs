@@ -117,6 +117,10 @@ pub fn source(source: &Source, form: Form) -> Value {
     document.put("topics", source.topics.clone());
     document.put("format", json!(source.format));
     document.put("strict", source.strict);
+    document.put("delivery", json!(source.delivery));
+    if !source.reply_topics.is_empty() {
+        document.put("replyTopics", source.reply_topics.clone());
+    }
     document.meta(&source.meta)
 }
 

@@ -27,6 +27,10 @@ pub(super) fn account(node: &Node<'_>) -> Option<AccountDocument> {
     Some(AccountDocument { name: name?, verification: verification? })
 }
 
+pub(super) fn delivery(node: &Node<'_>) -> Option<DeliveryMode> {
+    node.choice(&[("async", DeliveryMode::Async), ("sync", DeliveryMode::Sync)])
+}
+
 pub(super) fn event_type(node: &Node<'_>) -> Option<EventTypeSpec> {
     if node.is_text() {
         return Some(EventTypeSpec { name: node.text(checks::identifier)?, ..EventTypeSpec::default() });
@@ -37,9 +41,7 @@ pub(super) fn event_type(node: &Node<'_>) -> Option<EventTypeSpec> {
     let schema = node.optional("schema", Node::json);
     let sample = node.optional("sample", Node::json);
     let scopes = scopes(node, "scopes");
-    let delivery = node.optional("delivery", |node| {
-        node.choice(&[("async", DeliveryMode::Async), ("sync", DeliveryMode::Sync)])
-    });
+    let delivery = node.optional("delivery", delivery);
     let deprecated = node.optional("deprecated", Node::boolean);
     Some(EventTypeSpec {
         name: name?,

@@ -1,6 +1,6 @@
 //! Reading sources.
 
-use hookstream_core::config::{DebeziumMapping, Format, Mapping, Pick};
+use hookstream_core::config::{DebeziumMapping, DeliveryMode, Format, Mapping, Pick};
 
 use super::MAX_LIST;
 use super::fields::Node;
@@ -8,12 +8,22 @@ use crate::change::SourceSpec;
 use crate::checks;
 
 pub(super) fn read(node: &Node<'_>) -> Option<SourceSpec> {
-    node.only(&["name", "topics", "format", "strict"])?;
+    node.only(&["name", "topics", "format", "strict", "delivery", "replyTopics"])?;
     let name = node.required("name").and_then(|node| node.text(checks::identifier));
     let topics = node.required("topics").and_then(|node| node.texts(1, MAX_LIST, checks::topic));
     let format = node.required("format").and_then(|node| read_format(&node));
     let strict = node.get("strict").map_or(Some(false), |node| node.boolean());
-    Some(SourceSpec { name: name?, topics: topics?, format: format?, strict: strict? })
+    let delivery = node.optional("delivery", super::resources::delivery);
+    let replies = node.optional("replyTopics", |node| node.texts(0, MAX_LIST, checks::topic));
+    let (delivery, reply_topics) = (delivery?.unwrap_or_default(), replies?.unwrap_or_default());
+    let (name, topics, format, strict) = (name?, topics?, format?, strict?);
+    match (delivery, reply_topics.is_empty()) {
+        (DeliveryMode::Sync, true) => {
+            node.problem("a sync source needs `replyTopics`: its records are answered there")
+        }
+        (DeliveryMode::Async, false) => node.problem("`replyTopics` is for a source with `delivery: sync`"),
+        _ => Some(SourceSpec { name, topics, format, strict, delivery, reply_topics }),
+    }
 }
 
 fn read_format(node: &Node<'_>) -> Option<Format> {

@@ -2,7 +2,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use hookstream_core::config::Format;
 use hookstream_types::AccountUid;
 use hookstream_wire::config::Key;
 use uuid::Uuid;
@@ -618,7 +617,7 @@ fn a_source_can_not_name_hookstreams_own_topics() {
     let init = Change::InitCluster { namespace: "hookstream".into(), partitions: 64, format: 1 };
     let source = |topic: &str| {
         let topics = vec!["orders".to_owned(), topic.to_owned()];
-        let source = SourceSpec { name: topic.to_owned(), topics, format: Format::Auto, strict: false };
+        let source = SourceSpec { name: topic.to_owned(), topics, ..SourceSpec::default() };
         Change::PutSource { source, expected: Expected::Absent }
     };
     let mut run =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use crate::config::Source;
+use crate::config::{DeliveryMode, Source};
 
 /// From topics to sources: exact names first, then patterns.
 #[derive(Clone, Debug, Default)]
@@ -31,12 +31,16 @@ pub enum TopicProblem {
 }
 
 impl Routes {
-    /// The routes of all sources, and what is wrong with them. Sources are taken in the order of their names.
+    /// The routes of all sources of events or of calls, and what is wrong with them. Sources are taken in the order of
+    /// their names.
     #[must_use]
-    pub fn build<'a>(sources: impl IntoIterator<Item = &'a Arc<Source>>) -> (Self, Vec<TopicProblem>) {
+    pub fn build<'a>(
+        sources: impl IntoIterator<Item = &'a Arc<Source>>,
+        delivery: DeliveryMode,
+    ) -> (Self, Vec<TopicProblem>) {
         let mut routes = Self::default();
         let mut problems = Vec::new();
-        for source in sources {
+        for source in sources.into_iter().filter(|source| source.delivery == delivery) {
             for topic in &source.topics {
                 if topic.starts_with('^') {
                     if !topic.ends_with('$') {
@@ -107,14 +111,12 @@ mod tests {
     use hookstream_types::UnixMillis;
 
     use super::*;
-    use crate::config::{Format, Meta};
+    use crate::config::Meta;
 
     fn source(name: &str, topics: &[&str]) -> Arc<Source> {
         Arc::new(Source {
             name: name.into(),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
-            format: Format::Auto,
-            strict: false,
             meta: Meta {
                 revision: 1,
                 created_at: UnixMillis(0),
@@ -122,13 +124,16 @@ mod tests {
                 actor: "test".into(),
                 request: None,
             },
+            ..Source::default()
         })
     }
 
     #[test]
     fn names_come_before_patterns() {
-        let (routes, problems) =
-            Routes::build(&[source("all", &["^orders\\..*$"]), source("eu", &["orders.eu"])]);
+        let (routes, problems) = Routes::build(
+            &[source("all", &["^orders\\..*$"]), source("eu", &["orders.eu"])],
+            DeliveryMode::Async,
+        );
         assert!(problems.is_empty());
         let name = |topic| routes.source(topic).map(|source| source.name.as_str());
         assert_eq!(name("orders.eu"), Some("eu"));
@@ -141,8 +146,10 @@ mod tests {
 
     #[test]
     fn problems_are_named() {
-        let (routes, problems) =
-            Routes::build(&[source("a", &["t", "^x"]), source("b", &["t", "^(x$", "u"])]);
+        let (routes, problems) = Routes::build(
+            &[source("a", &["t", "^x"]), source("b", &["t", "^(x$", "u"])],
+            DeliveryMode::Async,
+        );
         let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(
             messages,

@@ -55,7 +55,7 @@ pub(super) fn view() -> View {
 }
 
 pub(super) fn source(format: Format) -> Source {
-    Source { name: "shop".into(), topics: vec!["orders".into()], format, strict: false, meta: meta() }
+    Source { name: "shop".into(), topics: vec!["orders".into()], format, meta: meta(), ..Source::default() }
 }
 
 pub(super) fn cloudevents() -> Format {

@@ -1,6 +1,6 @@
 //! The ingester on a log in memory.
 
-use hookstream_core::config::{Account, Format, Meta, Verification};
+use hookstream_core::config::{Account, Meta, Verification};
 use hookstream_core::ladder::Ladder;
 use hookstream_log::ProduceError;
 use hookstream_log::memory::{MemoryLog, Stored};
@@ -35,9 +35,8 @@ fn view_at(offset: Offset, topics: &[&str], more: &[Account]) -> Arc<View> {
     let source = Source {
         name: "shop".into(),
         topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
-        format: Format::Auto,
-        strict: false,
         meta: meta(),
+        ..Source::default()
     };
     let accounts = std::iter::once(&account).chain(more);
     Arc::new(View::new(

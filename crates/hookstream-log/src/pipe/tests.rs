@@ -9,6 +9,8 @@ use crate::memory::{MemoryLog, Stored};
 struct Words {
     closed: bool,
     evidence: bool,
+    /// What it began is not done yet.
+    waits: bool,
 }
 
 impl Function for Words {
@@ -51,11 +53,14 @@ impl Function for Words {
         start: Offset,
         end: Offset,
         outputs: &mut Outputs<'_>,
-    ) -> Result<(), Full> {
-        if !self.evidence {
-            return Ok(());
+    ) -> Result<Applied, Full> {
+        if self.waits {
+            return Ok(Applied::Wait);
         }
-        outputs.produce(out("matched", from.partition, format!("{start}-{end}").as_bytes()))
+        if self.evidence {
+            outputs.produce(out("matched", from.partition, format!("{start}-{end}").as_bytes()))?;
+        }
+        Ok(Applied::Done)
     }
 }
 
@@ -261,6 +266,27 @@ fn evidence_is_acknowledged_before_the_commit() {
     test.step();
     let evidence = test.expect(&["matched 0-2"]);
     test.acknowledge(&evidence);
+    test.step();
+    assert_eq!(test.pipe.log.commits, [(IN, 2)]);
+}
+
+#[test]
+fn a_commit_waits_for_what_was_begun_and_nothing_else_does() {
+    let mut test = Test::new();
+    test.pipe.function().waits = true;
+    test.put(IN, 0, "a");
+    test.step();
+    let first = test.expect(&["words a"]);
+    test.acknowledge(&first);
+    test.step();
+    test.put(IN, 1, "b");
+    test.step();
+    let second = test.expect(&["words b"]);
+    test.acknowledge(&second);
+    test.step();
+    assert_eq!(test.pipe.log.commits, []);
+    assert!(test.pipe.next_deadline() > Some(Mono(test.now)), "it is not asked again at once");
+    test.pipe.function().waits = false;
     test.step();
     assert_eq!(test.pipe.log.commits, [(IN, 2)]);
 }

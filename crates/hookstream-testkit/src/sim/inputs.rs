@@ -193,7 +193,7 @@ pub(super) fn view_of(webhooks: &[Arc<Webhook>], version: usize) -> View {
     for ((name, format), (topic, _)) in formats.into_iter().zip(SOURCE_TOPICS) {
         if name != "cloud" || version >= CLOUD_SINCE {
             let topics = vec![topic.to_owned()];
-            let source = Source { name: name.to_owned(), topics, format, strict: false, meta: meta() };
+            let source = Source { name: name.to_owned(), topics, format, meta: meta(), ..Source::default() };
             sources.insert(name.to_owned(), Arc::new(source));
         }
     }

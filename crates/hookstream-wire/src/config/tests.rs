@@ -105,6 +105,8 @@ fn golden_source_and_event_type() {
         topics: vec!["orders".into()],
         format: Format::Json { mapping },
         strict: true,
+        delivery: DeliveryMode::Sync,
+        reply_topics: vec!["replies".into()],
         meta: meta(),
     };
     check(

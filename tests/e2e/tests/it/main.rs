@@ -24,6 +24,7 @@ mod retry;
 mod secrets;
 mod smoke;
 mod stop;
+mod sync;
 mod templates;
 mod tenants;
 mod tls;

@@ -109,6 +109,8 @@ fn records() -> Vec<Record> {
             topics: vec!["orders".into()],
             format: Format::Json { mapping },
             strict: true,
+            delivery: DeliveryMode::Sync,
+            reply_topics: vec!["replies".into()],
             meta: meta(),
         }),
         Record::EventType(EventTypeOf {
