@@ -114,6 +114,7 @@ impl Configured {
                 scopes: Vec::new(),
                 delivery: DeliveryMode::Async,
                 deprecated: false,
+                ttl_ms: None,
                 meta: meta(),
             };
             (name.to_owned(), Arc::new(event_type))

@@ -173,6 +173,7 @@ fn webhook(record: &WebhookRecord) -> Value {
         rate: _,
         agreed: _,
         concurrency: _,
+        ttl_ms: _,
         log_only_errors: _,
         meta: _,
     } = record;

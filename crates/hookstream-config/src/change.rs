@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookstream_core::config::{
-    DeliveryMode, Format, Meta, Payload, Source, Trust, Verification, WebhookSecret, WebhookState,
+    DeliveryMode, EventType, Format, Meta, Payload, Source, Trust, Verification, WebhookSecret, WebhookState,
 };
 use hookstream_core::exchange::Method;
 use hookstream_core::replay::{Progress, ReplayState, Selection};
@@ -204,7 +204,15 @@ pub struct EventTypeSpec {
     pub sample: Option<serde_json::Value>,
     pub scopes: Vec<String>,
     pub delivery: DeliveryMode,
+    pub ttl_ms: Option<u64>,
     pub deprecated: bool,
+}
+
+impl EventTypeSpec {
+    pub(crate) fn record(self, meta: Meta) -> EventType {
+        let Self { name, description, schema, sample, scopes, delivery, ttl_ms, deprecated } = self;
+        EventType { name, description, schema, sample, scopes, delivery, ttl_ms, deprecated, meta }
+    }
 }
 
 /// An app, without what the writer adds.
@@ -278,6 +286,7 @@ pub struct WebhookSpec {
     pub rate: Option<f64>,
     pub agreed: Option<Agreed>,
     pub concurrency: u32,
+    pub ttl_ms: Option<u64>,
     pub log_only_errors: bool,
 }
 

@@ -127,6 +127,7 @@ pub struct WebhookDocument {
     pub give_up_on: Vec<u16>,
     pub timeout: Duration,
     pub rate: Option<f64>,
+    pub ttl_ms: Option<u64>,
     pub concurrency: u32,
     pub log_only_errors: bool,
 }

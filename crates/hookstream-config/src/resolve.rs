@@ -176,6 +176,7 @@ impl<'a> Names<'a> {
                 rate: document.rate,
                 agreed,
                 concurrency: document.concurrency,
+                ttl_ms: document.ttl_ms,
                 log_only_errors: document.log_only_errors,
             })
         })

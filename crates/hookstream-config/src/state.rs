@@ -624,6 +624,7 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
         timeout: Duration::from_millis(record.timeout_ms),
         rate: least(record.rate, record.agreed.and_then(|agreed| agreed.rate)),
         concurrency: record.concurrency,
+        ttl_ms: record.ttl_ms,
         log_only_errors: record.log_only_errors,
         revision: record.meta.revision,
     }

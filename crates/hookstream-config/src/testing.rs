@@ -67,6 +67,7 @@ pub(crate) fn webhook(account: AccountUid) -> WebhookSpec {
         give_up_on: Vec::new(),
         timeout: Duration::from_secs(15),
         rate: None,
+        ttl_ms: None,
         agreed: None,
         concurrency: 64,
         log_only_errors: false,

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Method;
+use crate::job::Job;
 use crate::matching::{Index, pattern_matches};
 use crate::replay::Runs;
 use crate::schedule::RetrySchedule;
@@ -80,7 +81,7 @@ pub struct Source {
     #[serde(default)]
     pub strict: bool,
     /// Sync: its records are calls of sync webhooks, and are answered.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "DeliveryMode::is_async")]
     pub delivery: DeliveryMode,
     /// Where answers may go: topic names, or patterns as in `topics`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +175,9 @@ pub struct EventType {
     pub scopes: Vec<String>,
     #[serde(default)]
     pub delivery: DeliveryMode,
+    /// How long its events are worth delivering, in milliseconds; none: as long as they are tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deprecated: bool,
     #[serde(flatten)]
@@ -189,6 +193,12 @@ pub enum DeliveryMode {
     Async,
     /// The producer waits for the endpoint's answer.
     Sync,
+}
+
+impl DeliveryMode {
+    fn is_async(&self) -> bool {
+        *self == Self::Async
+    }
 }
 
 /// What an event type's name begins with, and what happened: `order.line`, `created`.
@@ -270,6 +280,8 @@ pub struct Webhook {
     pub rate: Option<f64>,
     /// Requests at a time.
     pub concurrency: u32,
+    /// How long an event is worth delivering, in milliseconds; none: as long as its event type says.
+    pub ttl_ms: Option<u64>,
     /// Keep no bodies of successful attempts.
     pub log_only_errors: bool,
     pub revision: u64,
@@ -320,6 +332,7 @@ impl Default for Webhook {
             give_up_on: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
             rate: None,
+            ttl_ms: None,
             concurrency: DEFAULT_CONCURRENCY,
             log_only_errors: false,
             revision: 0,
@@ -423,6 +436,16 @@ impl View {
         self.event_types.get(event_type).map(|known| known.delivery).unwrap_or_default()
     }
 
+    /// When a job is not worth delivering any more: the webhook's or the event type's time to live has passed since the
+    /// event was produced, or since somebody asked for it again.
+    #[must_use]
+    pub fn expiry(&self, webhook: &Webhook, job: &Job) -> Option<UnixMillis> {
+        let of_type = self.event_types.get(&job.event.event_type).and_then(|known| known.ttl_ms);
+        let ttl = webhook.ttl_ms.into_iter().chain(of_type).min()?;
+        let since = job.event.produced_at.0.max(job.state.generation.run);
+        Some(UnixMillis(since.saturating_add_unsigned(ttl)))
+    }
+
     /// Which webhooks an event concerns.
     #[must_use]
     pub fn index(&self) -> &Index {
@@ -458,5 +481,66 @@ impl App {
             .filter(|known| patterns.iter().any(|pattern| pattern_matches(pattern, &known.name)))
             .flat_map(|known| known.scopes.iter().map(|scope| (known.name.as_str(), scope.as_str())))
             .filter(|(_, scope)| !self.holds(scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hookstream_types::{DeliveryId, EventId, Generation};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::EventAttributes;
+    use crate::job::JobState;
+
+    #[test]
+    fn the_shorter_time_to_live_counts_from_when_it_was_asked_for() {
+        let job = |run: i64| {
+            let state = JobState {
+                generation: Generation { run, n: 3 },
+                ..JobState::new(DeliveryId(Uuid::nil()), WebhookId(Uuid::nil()), Offset(0))
+            };
+            let event = EventAttributes {
+                event: EventId(Uuid::nil()),
+                account: AccountUid(Uuid::nil()),
+                source: "s".into(),
+                id: "1".into(),
+                ce_source: "s".into(),
+                event_type: "price.changed".into(),
+                subject: None,
+                time: "2026-01-01T00:00:00Z".into(),
+                content_type: None,
+                extensions: Vec::new(),
+                produced_at: UnixMillis(1_000),
+            };
+            Job { state, event: Arc::new(event), data: Bytes::new() }
+        };
+        let view = |ttl_ms| {
+            let meta = Meta { revision: 1, ..Meta::default() };
+            let known = EventType {
+                name: "price.changed".into(),
+                description: None,
+                schema: None,
+                sample: None,
+                scopes: Vec::new(),
+                delivery: DeliveryMode::Async,
+                ttl_ms,
+                deprecated: false,
+                meta,
+            };
+            let types = BTreeMap::from([(known.name.clone(), Arc::new(known))]);
+            View::new(Offset(0), BTreeMap::new(), BTreeMap::new(), types, FxHashMap::default())
+        };
+        let at = |of_type, of_webhook, run| {
+            let webhook = Webhook { ttl_ms: of_webhook, ..Webhook::default() };
+            view(of_type).expiry(&webhook, &job(run)).map(|at| at.0)
+        };
+        assert_eq!(at(None, None, 0), None);
+        assert_eq!(at(Some(500), None, 0), Some(1_500));
+        assert_eq!(at(Some(500), Some(100), 0), Some(1_100));
+        assert_eq!(at(Some(500), Some(900), 0), Some(1_500));
+        assert_eq!(at(None, Some(100), 7_000), Some(7_100), "a replay begins anew");
+        assert_eq!(at(Some(u64::MAX), None, 0), Some(i64::MAX));
     }
 }

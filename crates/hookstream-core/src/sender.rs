@@ -457,11 +457,14 @@ enum Ineligible {
 }
 
 /// Whether a webhook's jobs may be sent (design §3, states).
-fn eligibility<'a>(view: &'a View, job: &Job) -> Result<&'a Arc<Webhook>, Ineligible> {
+fn eligibility<'a>(view: &'a View, job: &Job, broker: UnixMillis) -> Result<&'a Arc<Webhook>, Ineligible> {
     if let Some(reason) = view.runs.overtaken(job.state.delivery, job.state.generation.run) {
         return Err(Ineligible::Skip(reason));
     }
     let webhook = view.webhook(job.state.webhook).ok_or(Ineligible::Skip(SkipReason::Deleted))?;
+    if view.expiry(webhook, job).is_some_and(|expiry| expiry <= broker) {
+        return Err(Ineligible::Skip(SkipReason::Expired));
+    }
     match webhook.state {
         WebhookState::Published => match view.missing_scope(webhook, &job.event.event_type) {
             None => Ok(webhook),

@@ -329,6 +329,8 @@ pub struct WebhookRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<Agreed>,
     pub concurrency: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
     #[serde(default)]
     pub log_only_errors: bool,
     #[serde(flatten)]

@@ -134,6 +134,7 @@ impl Screened for EventTypes {
             field("schema", |t| t.schema, Input::Json),
             SCOPES,
             field("delivery", |t| t.delivery_mode, Input::Choice(&["async", "sync"])),
+            field("ttl", |t| t.ttl, Input::Line).hint(|t| t.ttl_hint),
             field("deprecated", |t| t.deprecated, Input::Check),
         ],
     };

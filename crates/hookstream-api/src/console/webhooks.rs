@@ -54,6 +54,7 @@ const FIELDS: &[Field] = &[
     main("giveUpOn", |t| t.give_up_on, Input::Numbers).part(Part::Advanced),
     main("timeout", |t| t.timeout, Input::Line).hint(|t| t.timeout_hint).part(Part::Advanced),
     main("rate", |t| t.rate, Input::Rate).hint(|t| t.rate_hint).part(Part::Advanced),
+    main("ttl", |t| t.ttl, Input::Line).hint(|t| t.ttl_hint).part(Part::Advanced),
     main("concurrency", |t| t.concurrency, Input::Number).part(Part::Advanced),
     main("tls.ca", |t| t.ca, Input::Area).part(Part::Advanced),
     main("tls.pins", |t| t.pins, Input::Lines).part(Part::Advanced),

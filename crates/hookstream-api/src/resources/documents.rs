@@ -105,6 +105,10 @@ documents! {
         /// `async` or `sync`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         delivery: Option<String>,
+        /// How long its events are worth delivering; then they are skipped as `expired`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(example = "1h")]
+        ttl: Option<String>,
         #[serde(default)]
         deprecated: bool,
     }
@@ -263,6 +267,10 @@ documents! {
         /// Requests at a time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         concurrency: Option<u32>,
+        /// How long an event is worth delivering, if that is shorter than its event type's; then it is skipped as `expired`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(example = "1h")]
+        ttl: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         log_only_errors: Option<bool>,
         /// Scopes that its app has lost: what needs them is skipped.

@@ -131,6 +131,7 @@ fn webhook(state: &State, n: u128, account: u128, revision: u64) -> anyhow::Resu
         rate: None,
         agreed: None,
         concurrency: usual.concurrency,
+        ttl_ms: None,
         log_only_errors: false,
         meta: meta(revision),
     })))

@@ -65,9 +65,7 @@ pub(super) fn source(old: &Source, new: &SourceSpec) -> Vec<FieldChange> {
 }
 
 pub(super) fn event_type(old: &EventType, new: &EventTypeSpec) -> Vec<FieldChange> {
-    let EventTypeSpec { name, description, schema, sample, scopes, delivery, deprecated } = new.clone();
-    let meta = old.meta.clone();
-    let new = EventType { name, description, schema, sample, scopes, delivery, deprecated, meta };
+    let new = new.clone().record(old.meta.clone());
     documents(&render::event_type(old, Form::File), &render::event_type(&new, Form::File))
 }
 

@@ -1,11 +1,11 @@
 //! Judging writes: each change against the state and the changes before it.
 
-use hookstream_core::config::{EventType, Meta};
+use hookstream_core::config::Meta;
 use hookstream_types::UnixMillis;
 use hookstream_types::limits::MAX_RECORD_BYTES;
 use hookstream_wire::config::{ClusterRecord, Key, Record};
 
-use super::{Change, EventTypeSpec, Expected, Refused, replay, resources, webhook};
+use super::{Change, Expected, Refused, replay, resources, webhook};
 use crate::envelope::Fill;
 use crate::state::State;
 
@@ -117,11 +117,7 @@ fn judge(
             let key = Key::EventType(event_type.name.clone());
             let old = state.event_type(&event_type.name).map(|event_type| &event_type.meta);
             let meta = next_meta(state, &key, old, *expected, author)?;
-            let EventTypeSpec { name, description, schema, sample, scopes, delivery, deprecated } =
-                event_type.clone();
-            let event_type =
-                EventType { name, description, schema, sample, scopes, delivery, deprecated, meta };
-            Ok(Some(written(Record::EventType(event_type))))
+            Ok(Some(written(Record::EventType(event_type.clone().record(meta)))))
         }
         Change::DeleteEventType { name, expected } => {
             let key = Key::EventType(name.clone());

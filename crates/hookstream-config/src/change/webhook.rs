@@ -101,6 +101,7 @@ impl WebhookSpec {
             rate: spec.rate,
             agreed: spec.agreed,
             concurrency: spec.concurrency,
+            ttl_ms: spec.ttl_ms,
             log_only_errors: spec.log_only_errors,
             meta,
         }

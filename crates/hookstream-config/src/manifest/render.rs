@@ -137,6 +137,7 @@ pub fn event_type(event_type: &EventType, form: Form) -> Value {
     document.put_some("sample", event_type.sample.clone());
     document.put("scopes", event_type.scopes.clone());
     document.put("delivery", json!(event_type.delivery));
+    document.put_some("ttl", event_type.ttl_ms.map(|ttl| duration(Duration::from_millis(ttl))));
     document.put("deprecated", event_type.deprecated);
     document.meta(&event_type.meta)
 }
@@ -269,6 +270,7 @@ pub fn webhook(state: &State, record: &WebhookRecord, form: Form) -> Value {
         document.show("allowed_rate", rate);
     }
     document.put("concurrency", record.concurrency);
+    document.put_some("ttl", record.ttl_ms.map(|ttl| duration(Duration::from_millis(ttl))));
     document.put("log_only_errors", record.log_only_errors);
     let missing = missing_scopes(state, record);
     if !missing.is_empty() {

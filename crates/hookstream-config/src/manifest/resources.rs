@@ -1,5 +1,7 @@
 //! Reading accounts, event types, apps, authorizations and clients.
 
+use std::time::Duration;
+
 use hookstream_core::config::{DeliveryMode, Verification};
 use hookstream_types::SecretString;
 
@@ -10,6 +12,10 @@ use super::{
 };
 use crate::change::{CredentialsSpec, EventTypeSpec};
 use crate::checks;
+
+/// How long events may be worth delivering, if it is said.
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 
 pub(super) fn account(node: &Node<'_>) -> Option<AccountDocument> {
     if node.is_text() {
@@ -27,6 +33,15 @@ pub(super) fn account(node: &Node<'_>) -> Option<AccountDocument> {
     Some(AccountDocument { name: name?, verification: verification? })
 }
 
+/// How long an event is worth delivering, in milliseconds.
+pub(super) fn ttl_ms(node: &Node<'_>) -> Option<u64> {
+    let ttl = node.duration()?;
+    if (MIN_TTL..=MAX_TTL).contains(&ttl) {
+        return u64::try_from(ttl.as_millis()).ok();
+    }
+    node.problem("must be between 1s and 90d")
+}
+
 pub(super) fn delivery(node: &Node<'_>) -> Option<DeliveryMode> {
     node.choice(&[("async", DeliveryMode::Async), ("sync", DeliveryMode::Sync)])
 }
@@ -35,13 +50,14 @@ pub(super) fn event_type(node: &Node<'_>) -> Option<EventTypeSpec> {
     if node.is_text() {
         return Some(EventTypeSpec { name: node.text(checks::identifier)?, ..EventTypeSpec::default() });
     }
-    node.only(&["name", "description", "schema", "sample", "scopes", "delivery", "deprecated"])?;
+    node.only(&["name", "description", "schema", "sample", "scopes", "delivery", "ttl", "deprecated"])?;
     let name = node.required("name").and_then(|node| node.text(checks::identifier));
     let description = node.optional("description", |node| node.text(checks::description));
     let schema = node.optional("schema", Node::json);
     let sample = node.optional("sample", Node::json);
     let scopes = scopes(node, "scopes");
     let delivery = node.optional("delivery", delivery);
+    let ttl_ms = node.optional("ttl", ttl_ms);
     let deprecated = node.optional("deprecated", Node::boolean);
     Some(EventTypeSpec {
         name: name?,
@@ -50,6 +66,7 @@ pub(super) fn event_type(node: &Node<'_>) -> Option<EventTypeSpec> {
         sample: sample?,
         scopes: scopes?,
         delivery: delivery?.unwrap_or_default(),
+        ttl_ms: ttl_ms?,
         deprecated: deprecated?.unwrap_or_default(),
     })
 }

@@ -58,6 +58,7 @@ const FIELDS: &[&str] = &[
     "timeout",
     "rate",
     "concurrency",
+    "ttl",
     "log_only_errors",
 ];
 
@@ -120,6 +121,7 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         let number = node.integer(1, MAX_CONCURRENCY)?;
         u32::try_from(number).ok()
     });
+    let ttl_ms = node.optional("ttl", super::resources::ttl_ms);
     let log_only_errors = node.optional("log_only_errors", Node::boolean);
     Some(WebhookDocument {
         account: account?,
@@ -144,6 +146,7 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         timeout: timeout?.unwrap_or(DEFAULT_TIMEOUT),
         rate: rate?,
         concurrency: concurrency?.unwrap_or(DEFAULT_CONCURRENCY),
+        ttl_ms: ttl_ms?,
         log_only_errors: log_only_errors?.unwrap_or_default(),
     })
 }

@@ -43,6 +43,7 @@ pub(super) fn view() -> View {
         scopes: Vec::new(),
         delivery: DeliveryMode::Async,
         deprecated: false,
+        ttl_ms: None,
         meta: meta(),
     };
     View::new(

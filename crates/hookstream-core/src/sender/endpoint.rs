@@ -116,7 +116,7 @@ impl Owner {
         let state = &held.job.state;
         let id = state.webhook;
         let deferred = Duration::from_millis(state.deferred_ms);
-        let webhook = match eligibility(view, &held.job) {
+        let webhook = match eligibility(view, &held.job, now.broker) {
             Ok(webhook) => webhook,
             Err(Ineligible::Skip(reason)) => return self.skip(offset, reason),
             Err(Ineligible::Hold) => return self.defer_held(offset, deferred, now),

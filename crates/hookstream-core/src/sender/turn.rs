@@ -181,7 +181,7 @@ impl Owner {
             lane.pop();
             return true;
         };
-        match eligibility(view, &held.job) {
+        match eligibility(view, &held.job, now.broker) {
             Ok(webhook) => {
                 let share = self.accounts.entry(held.job.event.account).or_default();
                 if share.requests >= limit {

@@ -48,6 +48,7 @@ fn webhook() -> WebhookRecord {
         rate: Some(2.5),
         agreed: None,
         concurrency: 64,
+        ttl_ms: None,
         log_only_errors: false,
         meta: meta(),
     }
@@ -105,14 +106,26 @@ fn golden_source_and_event_type() {
         topics: vec!["orders".into()],
         format: Format::Json { mapping },
         strict: true,
-        delivery: DeliveryMode::Sync,
-        reply_topics: vec!["replies".into()],
+        delivery: DeliveryMode::Async,
+        reply_topics: Vec::new(),
         meta: meta(),
     };
     check(
-        &Record::Source(source),
+        &Record::Source(source.clone()),
         "source/shop",
         r#"{"v":1,"name":"shop","topics":["orders"],"format":{"type":"json","mapping":{"type":{"constant":"order.created"},"account":{"pointer":"/tenant"}}},"strict":true,"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+    let sync = Source {
+        format: Format::Auto,
+        strict: false,
+        delivery: DeliveryMode::Sync,
+        reply_topics: vec!["replies".into()],
+        ..source
+    };
+    check(
+        &Record::Source(sync),
+        "source/shop",
+        r#"{"v":1,"name":"shop","topics":["orders"],"format":{"type":"auto"},"strict":false,"delivery":"sync","reply_topics":["replies"],"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
     let event_type = EventType {
         name: "order.created".into(),
@@ -122,12 +135,18 @@ fn golden_source_and_event_type() {
         scopes: Vec::new(),
         delivery: DeliveryMode::Async,
         deprecated: false,
+        ttl_ms: None,
         meta: meta(),
     };
     check(
-        &Record::EventType(event_type),
+        &Record::EventType(event_type.clone()),
         "event-type/order.created",
         r#"{"v":1,"name":"order.created","delivery":"async","revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
+    );
+    check(
+        &Record::EventType(EventType { ttl_ms: Some(60_000), ..event_type }),
+        "event-type/order.created",
+        r#"{"v":1,"name":"order.created","delivery":"async","ttl_ms":60000,"revision":3,"created_at":1700000000000,"updated_at":1700000000500,"actor":"ann"}"#,
     );
 }
 

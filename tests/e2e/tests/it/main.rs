@@ -8,6 +8,7 @@ mod console;
 mod console_oidc;
 mod dev;
 mod egress;
+mod expiry;
 mod flood;
 mod generated_client;
 mod graceful;

@@ -81,6 +81,7 @@ fn webhook(n: u128, payload: Payload, signatures: Vec<Profile>) -> Record {
         give_up_on: vec![400, 410],
         timeout_ms: 1500,
         rate: Some(2.5),
+        ttl_ms: Some(3_600_000),
         agreed: Some(Agreed { rate: Some(0.5) }),
         concurrency: 3,
         log_only_errors: true,
@@ -121,6 +122,7 @@ fn records() -> Vec<Record> {
             scopes: scopes(),
             delivery: DeliveryMode::Sync,
             deprecated: true,
+            ttl_ms: Some(60_000),
             meta: meta(),
         }),
         Record::App(AppOf {
