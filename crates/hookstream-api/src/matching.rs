@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use crate::access::{Denied, Principal, Scope};
 use crate::api::{Api, Shared, named_account};
 use crate::description::{Missing, scoped};
+use crate::history::events::PastEvent;
 use crate::problem::Problem;
 use crate::request::Typed;
 use crate::resources::webhooks::Webhooks;
@@ -39,9 +40,12 @@ pub struct MatchRequest {
     /// Through which source it would come; else through the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Whose it would be, by name or uid; needed if the token is bound to none.
+    /// Whose it would be, by name or uid; needed if the token is bound to none, and no webhook is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// Its data, for filters; none: the event type's sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
     /// Only this webhook, by its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,
@@ -72,7 +76,7 @@ pub struct Concerned {
 /// Why an event does not concern a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reason {
-    /// `account`, `state`, `source`, or `eventType`.
+    /// `account`, `state`, `source`, `eventType`, or `filter`.
     pub code: &'static str,
     pub detail: String,
 }
@@ -113,22 +117,32 @@ pub(crate) async fn explain(
     request: MatchRequest,
 ) -> Result<Matches, Problem> {
     principal.require(Scope::WebhooksRead)?;
-    let MatchRequest { event, event_type, source, account, webhook } = request;
-    let attributes = match (event, event_type) {
-        (Some(event), None) => api.executions.past_event(principal, &event).await?.attributes,
+    let MatchRequest { event, event_type, source, account, data, webhook } = request;
+    let only: Option<WebhookId> = match webhook {
+        None => None,
+        Some(id) => Some(id.parse().map_err(|_| Denied::NotFound)?),
+    };
+    let (attributes, data) = match (event, event_type) {
+        (Some(_), None) if data.is_some() => {
+            return Err(Problem::invalid_field("/data", "the event has its own: name its type instead"));
+        }
+        (Some(event), None) => {
+            let PastEvent { attributes, data } = api.executions.past_event(principal, &event).await?;
+            (attributes, data)
+        }
         (None, Some(event_type)) => {
-            let account = named_account(api, principal, account.as_deref())?.ok_or(Denied::AccountNeeded)?;
-            let (sample, _) = api.look(|state| payload::sample(state, &event_type, None));
-            EventAttributes { account, source: source.unwrap_or_else(|| "api".to_owned()), ..sample }
+            // Whose webhooks are not this one's is told like those that are not there.
+            let of_webhook = || api.look(|state| Some(state.webhook(only?)?.account));
+            let account = named_account(api, principal, account.as_deref())?.or_else(of_webhook);
+            let account = account.ok_or(Denied::AccountNeeded)?;
+            let (sample, data) = api.look(|state| payload::sample(state, &event_type, data.as_ref()));
+            let source = source.unwrap_or_else(|| "api".to_owned());
+            (EventAttributes { account, source, ..sample }, data)
         }
         (Some(_), Some(_)) => {
             return Err(Problem::invalid_field("/event", "name an event or an event type, not both"));
         }
         (None, None) => return Err(Problem::invalid_field("/eventType", "is missing, and `event` too")),
-    };
-    let only: Option<WebhookId> = match webhook {
-        None => None,
-        Some(id) => Some(id.parse().map_err(|_| Denied::NotFound)?),
     };
     let mut matches = Matches::default();
     let mut after = String::new();
@@ -147,9 +161,10 @@ pub(crate) async fn explain(
                     state: record.state,
                     source: record.source.as_deref(),
                     event_types: &record.event_types,
+                    filter: record.filter.as_deref(),
                 };
                 let reasons: Vec<Reason> = interest
-                    .mismatches(&attributes)
+                    .mismatches(&attributes, &data)
                     .into_iter()
                     .map(|why| reason(why, &interest, &attributes))
                     .collect();
@@ -201,6 +216,12 @@ fn reason(why: Mismatch, interest: &Interest<'_>, event: &EventAttributes) -> Re
         Mismatch::EventType => {
             let patterns = interest.event_types.join("`, `");
             ("eventType", format!("`{}` is none of `{patterns}`", event.event_type))
+        }
+        Mismatch::Filter(fields) if fields.is_empty() => {
+            ("filter", "no element of an array satisfies all that the filter says of it".to_owned())
+        }
+        Mismatch::Filter(fields) => {
+            ("filter", format!("the filter is not satisfied at `{}`", fields.join("`, `")))
         }
     };
     Reason { code, detail }

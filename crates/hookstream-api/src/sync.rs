@@ -291,7 +291,7 @@ impl Caller {
         let began = Instant::now();
         let view = self.follower.view();
         let mut webhooks = Vec::new();
-        view.index().matches(&event, |webhook| webhooks.push(Arc::clone(webhook)));
+        view.index().matches(&event, &data, |webhook| webhooks.push(Arc::clone(webhook)));
         webhooks.sort_unstable_by_key(|webhook| webhook.id);
         let event = Arc::new(event);
         let calls = webhooks.iter().enumerate().map(|(place, webhook)| {

@@ -167,6 +167,7 @@ fn webhook(record: &WebhookRecord) -> Value {
         secret_header: _,
         authorization: _,
         trust: _,
+        filter: _,
         retry: _,
         give_up_on: _,
         timeout_ms: _,

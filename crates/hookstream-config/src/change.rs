@@ -10,6 +10,7 @@ use hookstream_core::config::{
     DeliveryMode, EventType, Format, Meta, Payload, Source, Trust, Verification, WebhookSecret, WebhookState,
 };
 use hookstream_core::exchange::Method;
+use hookstream_core::filter::Filter;
 use hookstream_core::replay::{Progress, ReplayState, Selection};
 use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
@@ -280,6 +281,7 @@ pub struct WebhookSpec {
     pub secret_header: Option<String>,
     pub authorization: Option<AuthorizationId>,
     pub trust: Option<Arc<Trust>>,
+    pub filter: Option<Arc<Filter>>,
     pub retry: RetrySchedule,
     pub give_up_on: Vec<u16>,
     pub timeout: Duration,

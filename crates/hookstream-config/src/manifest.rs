@@ -15,6 +15,7 @@ use hookstream_core::config::{
     WebhookState,
 };
 use hookstream_core::exchange::Method;
+use hookstream_core::filter::Filter;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::Signatures;
 use hookstream_types::SecretString;
@@ -123,6 +124,7 @@ pub struct WebhookDocument {
     /// By name or id.
     pub authorization: Option<String>,
     pub trust: Option<Arc<Trust>>,
+    pub filter: Option<Arc<Filter>>,
     pub retry: RetrySchedule,
     pub give_up_on: Vec<u16>,
     pub timeout: Duration,

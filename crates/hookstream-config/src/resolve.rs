@@ -170,6 +170,7 @@ impl<'a> Names<'a> {
                 secret_header: document.secret_header,
                 authorization,
                 trust: document.trust,
+                filter: document.filter,
                 retry: document.retry,
                 give_up_on: document.give_up_on,
                 timeout: document.timeout,

@@ -619,6 +619,7 @@ fn without_secrets(record: &WebhookRecord) -> Webhook {
         secret_header: record.secret_header.clone(),
         authorization: None,
         trust: record.trust.clone(),
+        filter: record.filter.clone(),
         retry: record.retry.clone(),
         give_up_on: record.give_up_on.clone(),
         timeout: Duration::from_millis(record.timeout_ms),

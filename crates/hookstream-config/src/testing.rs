@@ -63,6 +63,7 @@ pub(crate) fn webhook(account: AccountUid) -> WebhookSpec {
         secret_header: None,
         authorization: None,
         trust: None,
+        filter: None,
         retry: RetrySchedule::default(),
         give_up_on: Vec::new(),
         timeout: Duration::from_secs(15),

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Method;
+use crate::filter::Filter;
 use crate::job::Job;
 use crate::matching::{Index, pattern_matches};
 use crate::replay::Runs;
@@ -257,6 +258,8 @@ pub struct Webhook {
     pub source: Option<String>,
     /// Exact names, `prefix.*`, or `*`.
     pub event_types: Vec<String>,
+    /// None: whatever they hold.
+    pub filter: Option<Arc<Filter>>,
     pub url: String,
     pub method: Method,
     pub content_type: String,
@@ -328,6 +331,7 @@ impl Default for Webhook {
             secret_header: None,
             authorization: None,
             trust: None,
+            filter: None,
             retry: RetrySchedule::default(),
             give_up_on: Vec::new(),
             timeout: DEFAULT_TIMEOUT,

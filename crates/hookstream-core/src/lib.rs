@@ -11,6 +11,7 @@ pub mod dedupe;
 pub mod endpoint;
 pub mod event;
 pub mod exchange;
+pub mod filter;
 pub mod frontier;
 pub mod ingest;
 pub mod job;

@@ -5,8 +5,10 @@
 //! or `*`. Building the index drops a webhook's patterns that another of its patterns covers; what is left never
 //! overlaps, so an event finds a webhook at most once, without looking for duplicates.
 //!
-//! Content filters belong into [`Entry`]: they are asked after the source is.
+//! What a webhook's [filter](crate::filter) says of an event is asked last. The event's data are read once for all of
+//! them, and not at all where no filter is.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use hookstream_types::AccountUid;
@@ -14,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use crate::config::{Webhook, WebhookState};
 use crate::event::EventAttributes;
+use crate::filter::{Facts, Filter};
 use crate::shared_map::SharedMap;
 
 /// From an event's account and type to the webhooks with a pattern for it.
@@ -41,8 +44,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn accepts(&self, event: &EventAttributes) -> bool {
-        self.webhook.source.as_ref().is_none_or(|source| *source == event.source)
+    fn accepts<'e>(&self, event: &EventAttributes, facts: impl FnOnce() -> &'e Facts<'e>) -> bool {
+        let Webhook { source, filter, .. } = &*self.webhook;
+        source.as_ref().is_none_or(|source| *source == event.source)
+            && filter.as_ref().is_none_or(|filter| filter.matches(facts()))
     }
 }
 
@@ -105,10 +110,24 @@ pub struct Interest<'a> {
     pub state: WebhookState,
     pub source: Option<&'a str>,
     pub event_types: &'a [String],
+    pub filter: Option<&'a Filter>,
+}
+
+impl<'a> From<&'a Webhook> for Interest<'a> {
+    fn from(webhook: &'a Webhook) -> Self {
+        let Webhook { account, state, source, event_types, filter, .. } = webhook;
+        Self {
+            account: *account,
+            state: *state,
+            source: source.as_deref(),
+            event_types,
+            filter: filter.as_deref(),
+        }
+    }
 }
 
 /// Why an event does not concern a webhook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// The event is of another account.
     Account,
@@ -118,12 +137,14 @@ pub enum Mismatch {
     Source,
     /// None of the patterns is for the event's type.
     EventType,
+    /// These fields of the filter are not satisfied, as JSON pointers; none: not by one element of an array.
+    Filter(Vec<String>),
 }
 
 impl Interest<'_> {
     /// All that keeps an event from concerning the webhook; nothing: it does, and [`Index::matches`] finds it.
     #[must_use]
-    pub fn mismatches(&self, event: &EventAttributes) -> Vec<Mismatch> {
+    pub fn mismatches(&self, event: &EventAttributes, data: &[u8]) -> Vec<Mismatch> {
         let mut all = Vec::new();
         if self.account != event.account {
             all.push(Mismatch::Account);
@@ -136,6 +157,12 @@ impl Interest<'_> {
         }
         if !self.event_types.iter().any(|pattern| pattern_matches(pattern, &event.event_type)) {
             all.push(Mismatch::EventType);
+        }
+        if let Some(filter) = self.filter {
+            let facts = Facts::of(event, data);
+            if !filter.matches(&facts) {
+                all.push(Mismatch::Filter(filter.mismatches(&facts)));
+            }
         }
         all
     }
@@ -230,12 +257,21 @@ impl Index {
         }
     }
 
-    /// Hands each webhook that `event` concerns to `sink`, once.
-    pub fn matches<'a>(&'a self, event: &EventAttributes, mut sink: impl FnMut(&'a Arc<Webhook>)) {
+    /// Hands each webhook that `event` with these data concerns to `sink`, once.
+    pub fn matches<'a>(
+        &'a self,
+        event: &EventAttributes,
+        data: &[u8],
+        mut sink: impl FnMut(&'a Arc<Webhook>),
+    ) {
         let Some(buckets) = self.accounts.get(&event.account) else { return };
+        let facts = OnceCell::new();
+        let facts = || facts.get_or_init(|| Facts::of(event, data));
         let mut visit = |bucket: Option<&'a Bucket>| {
-            for entry in
-                bucket.into_iter().flat_map(|bucket| bucket.iter()).filter(|entry| entry.accepts(event))
+            for entry in bucket
+                .into_iter()
+                .flat_map(|bucket| bucket.iter())
+                .filter(|entry| entry.accepts(event, facts))
             {
                 sink(&entry.webhook);
             }
@@ -255,6 +291,7 @@ impl Index {
 mod tests {
     use hookstream_types::{EventId, UnixMillis, WebhookId};
     use proptest::prelude::*;
+    use serde_json::json;
     use uuid::Uuid;
 
     use super::*;
@@ -294,7 +331,7 @@ mod tests {
         let webhooks: Vec<_> = webhooks.into_iter().map(Arc::new).collect();
         let index = Index::build(&webhooks);
         let mut found = Vec::new();
-        index.matches(event, |webhook| found.push(webhook.id.0.as_u128()));
+        index.matches(event, b"", |webhook| found.push(webhook.id.0.as_u128()));
         found.sort_unstable();
         found
     }
@@ -324,6 +361,36 @@ mod tests {
         check("order..*", &["order..paid"], &["order.", "order..", "order.paid"]);
         // Not a pattern, but an exact name.
         check("order*", &["order*"], &["order.paid", "orders"]);
+    }
+
+    #[test]
+    fn filters_are_asked_last_and_see_the_data() {
+        let filtered = |id, pattern| Webhook {
+            filter: Filter::compile(&Arc::new(pattern)).ok().map(Arc::new),
+            ..webhook(id, &["*"])
+        };
+        let webhooks = [
+            filtered(1, json!({ "data": { "country": ["NO"] } })),
+            filtered(2, json!({ "data": { "country": [{ "anything-but": "NO" }] } })),
+            filtered(3, json!({ "type": [{ "prefix": "order." }] })),
+            webhook(4, &["*"]),
+        ]
+        .map(Arc::new);
+        let index = Index::build(&webhooks);
+        let found = |data: &[u8]| {
+            let mut found = Vec::new();
+            index.matches(&event("order.paid"), data, |webhook| found.push(webhook.id.0.as_u128()));
+            for webhook in &webhooks {
+                let mismatches = Interest::from(&**webhook).mismatches(&event("order.paid"), data);
+                assert_eq!(mismatches.is_empty(), found.contains(&webhook.id.0.as_u128()));
+            }
+            found
+        };
+        assert_eq!(found(br#"{"country":"NO"}"#), [1, 3, 4]);
+        assert_eq!(found(br#"{"country":"SE"}"#), [2, 3, 4]);
+        assert_eq!(found(b"no json"), [3, 4]);
+        let why = Interest::from(&*webhooks[0]).mismatches(&event("order.paid"), b"{}");
+        assert_eq!(why, [Mismatch::Filter(vec!["/data/country".into()])]);
     }
 
     #[test]
@@ -382,8 +449,8 @@ mod tests {
             let webhook = Webhook { account, state, source, event_types: patterns, ..webhook(1, &[]) };
             let event = event(&event_type);
             let Webhook { source, event_types, .. } = &webhook;
-            let interest = Interest { account, state, source: source.as_deref(), event_types };
-            let mismatches = interest.mismatches(&event);
+            let interest = Interest { account, state, source: source.as_deref(), event_types, filter: None };
+            let mismatches = interest.mismatches(&event, b"");
             prop_assert_eq!(mismatches.is_empty(), matched(vec![webhook], &event) == [1], "{:?}", mismatches);
         }
 

@@ -159,7 +159,8 @@ impl Function for Match {
             None => {
                 let view = &self.parts.view;
                 let mut webhooks = std::mem::take(&mut self.webhooks);
-                view.index().matches(&attributes, |webhook| webhooks.push(Arc::clone(webhook)));
+                let data = record.value.unwrap_or_default();
+                view.index().matches(&attributes, data, |webhook| webhooks.push(Arc::clone(webhook)));
                 let matched = Matched::new(attributes.event);
                 Rest { webhooks, next: 0, config: view.offset, matched }
             }

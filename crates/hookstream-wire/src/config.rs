@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hookstream_core::config::{Account, App, EventType, Meta, Payload, Source, Trust, WebhookState};
 use hookstream_core::exchange::Method;
+use hookstream_core::filter::Filter;
 use hookstream_core::replay::Replay;
 use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
@@ -302,6 +303,8 @@ pub struct WebhookRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     pub event_types: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Arc<Filter>>,
     pub url: String,
     pub method: Method,
     pub content_type: String,

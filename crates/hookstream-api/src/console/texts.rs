@@ -249,6 +249,8 @@ texts! {
     retry: "Delays before each attempt", "Ventetid før hvert forsøk";
     retry_hint: "The first included: 0s 5s 5m 30m 2h 5h 10h. Left empty: as usual.", "Medregnet det første: 0s 5s 5m 30m 2h 5h 10h. Tom: som vanlig.";
     give_up_on: "Statuses after which it is not tried again", "Statuskoder det ikke prøves igjen etter";
+    filter_field: "Filter", "Filter";
+    filter_hint: "Only events that hold this, as an EventBridge event pattern: {\"data\": {\"country\": [\"NO\", \"SE\"], \"total\": [{\"numeric\": [\">\", 100]}]}}. Empty: all of these events.", "Bare hendelser med dette innholdet, som et EventBridge-mønster: {\"data\": {\"country\": [\"NO\", \"SE\"], \"total\": [{\"numeric\": [\">\", 100]}]}}. Tomt: alle disse hendelsene.";
     ttl: "Worth delivering for", "Verdt å levere i";
     ttl_hint: "After this time an event is skipped instead of sent: 1h, 2d. Empty: as long as it is tried.", "Etter denne tiden hoppes en hendelse over i stedet for å sendes: 1h, 2d. Tom: så lenge den prøves.";
     timeout: "Timeout", "Tidsgrense";

@@ -43,6 +43,7 @@ const FIELDS: &[Field] = &[
     main("contentType", |t| t.content_type, Input::Proposed(CONTENT_TYPES))
         .hint(|t| t.content_type_hint)
         .part(Part::Content),
+    main("filter", |t| t.filter_field, Input::Json).hint(|t| t.filter_hint),
     main("payload", |t| t.payload, Input::Payload).hint(|t| t.template_hint).part(Part::Content),
     main("headers", |t| t.headers, Input::Rows).hint(|t| t.headers_hint).part(Part::Content),
     main("secret", |t| t.secret, Input::Secret).hint(|t| t.secret_hint).part(Part::Trust),

@@ -435,16 +435,13 @@ impl<'a> Run<'a> {
             selected.push(Selected { webhook: webhook.id, job });
         };
         match self.replay.webhook {
-            None => view.index().matches(&attributes, |webhook| select(webhook)),
+            None => view.index().matches(&attributes, &data, |webhook| select(webhook)),
             Some(id) => {
                 let webhook = view.webhook(id).ok_or_else(|| gone("the webhook is deleted"))?;
                 if !is_matched(webhook.state) {
                     return Err(gone("the webhook is not published any more"));
                 }
-                let Webhook { account, state, source, event_types, .. } = &**webhook;
-                let interest =
-                    Interest { account: *account, state: *state, source: source.as_deref(), event_types };
-                if interest.mismatches(&attributes).is_empty() {
+                if Interest::from(&**webhook).mismatches(&attributes, &data).is_empty() {
                     select(webhook);
                 }
             }

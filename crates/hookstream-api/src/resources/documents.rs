@@ -251,6 +251,10 @@ documents! {
         /// Delays before each attempt, the first included.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry: Option<Vec<String>>,
+        /// Which of these events, by what they hold: an EventBridge event pattern over attributes and `data`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Object>, example = json!({ "data": { "country": ["NO", "SE"] } }))]
+        filter: Option<Value>,
         /// Statuses after which it is not tried again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         give_up_on: Option<Vec<u16>>,

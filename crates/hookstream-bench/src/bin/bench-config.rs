@@ -125,6 +125,7 @@ fn webhook(state: &State, n: u128, account: u128, revision: u64) -> anyhow::Resu
         secret_header: None,
         authorization: None,
         trust: usual.trust,
+        filter: None,
         retry: usual.retry,
         give_up_on: Vec::new(),
         timeout_ms: 15_000,

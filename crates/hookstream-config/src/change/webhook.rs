@@ -95,6 +95,7 @@ impl WebhookSpec {
             secret_header: spec.secret_header,
             authorization: spec.authorization,
             trust: spec.trust,
+            filter: spec.filter,
             retry: spec.retry,
             give_up_on: spec.give_up_on,
             timeout_ms: u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX),

@@ -76,6 +76,17 @@ impl<'a> Node<'a> {
         None
     }
 
+    /// At the place within that a JSON pointer names.
+    pub(super) fn problem_within<T>(&self, pointer: &str, message: &str) -> Option<T> {
+        let mut place = self.place.clone();
+        for name in pointer.split('/').skip(1) {
+            place.push('.');
+            place.push_str(&name.replace("~1", "/").replace("~0", "~"));
+        }
+        self.problems.found.borrow_mut().push(ManifestProblem { place, message: message.to_owned() });
+        None
+    }
+
     /// Notes what the reference that stands here stands for.
     pub(super) fn resolved(&self, value: &SecretString) {
         self.problems.resolved.borrow_mut().put(self.value, value.clone());

@@ -261,6 +261,7 @@ pub fn webhook(state: &State, record: &WebhookRecord, form: Form) -> Value {
         _ => id.to_string(),
     });
     document.put_some("authorization", authorization);
+    document.put_some("filter", record.filter.as_ref().map(|filter| Value::clone(filter.pattern())));
     document.put_some("tls", record.trust.as_ref().map(|trust| json!(trust)));
     document.put("retry", retry(&record.retry));
     document.put("give_up_on", record.give_up_on.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hookstream_core::config::{DEFAULT_CONTENT_TYPE, Payload, Pin, Trust, WebhookSecret, WebhookState};
 use hookstream_core::exchange::Method;
+use hookstream_core::filter::{Filter, FilterError};
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::{Algorithm, Profile, Signatures};
 use hookstream_core::template::{Language, Template};
@@ -59,6 +60,7 @@ const FIELDS: &[&str] = &[
     "rate",
     "concurrency",
     "ttl",
+    "filter",
     "log_only_errors",
 ];
 
@@ -102,6 +104,7 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
     let secrets = read_secrets(node, free, resolve);
     let authorization = node.optional("authorization", |node| node.text(checks::name));
     let trust = node.optional("tls", read_trust);
+    let filter = node.optional("filter", read_filter);
     let retry = node.optional("retry", read_retry);
     let give_up_on = node.optional("give_up_on", |node| {
         node.list(0, MAX_LIST, |node| {
@@ -141,6 +144,7 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         secret_header: secret_header?,
         authorization: authorization?,
         trust: trust?.filter(|trust| !trust.is_usual()).map(Arc::new),
+        filter: filter?,
         retry: retry?.unwrap_or_default(),
         give_up_on: give_up_on?.unwrap_or_default(),
         timeout: timeout?.unwrap_or(DEFAULT_TIMEOUT),
@@ -149,6 +153,14 @@ pub(super) fn read(node: &Node<'_>, resolve: Resolve<'_>) -> Option<WebhookDocum
         ttl_ms: ttl_ms?,
         log_only_errors: log_only_errors?.unwrap_or_default(),
     })
+}
+
+/// What is wrong is said of its place in the filter.
+fn read_filter(node: &Node<'_>) -> Option<Arc<Filter>> {
+    match Filter::compile(&Arc::new(node.json()?)) {
+        Ok(filter) => Some(Arc::new(filter)),
+        Err(FilterError { pointer, message }) => node.problem_within(&pointer, &message),
+    }
 }
 
 /// `event_types` are patterns; where `entities` are given, they are actions, for each of the entities.

@@ -42,6 +42,7 @@ fn webhook() -> WebhookRecord {
         secret_header: None,
         authorization: None,
         trust: None,
+        filter: None,
         retry: RetrySchedule::new([Duration::ZERO, Duration::from_secs(5)]),
         give_up_on: vec![404],
         timeout_ms: 15_000,

@@ -9,6 +9,7 @@ mod console_oidc;
 mod dev;
 mod egress;
 mod expiry;
+mod filters;
 mod flood;
 mod generated_client;
 mod graceful;

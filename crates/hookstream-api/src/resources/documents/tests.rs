@@ -10,6 +10,7 @@ use hookstream_core::config::{
     Payload, Pick, Pin, Source as SourceOf, Trust, Verification, WebhookState,
 };
 use hookstream_core::exchange::Method;
+use hookstream_core::filter::Filter;
 use hookstream_core::request::handshake::Agreed;
 use hookstream_core::schedule::RetrySchedule;
 use hookstream_core::signing::{Algorithm, Profile};
@@ -81,6 +82,7 @@ fn webhook(n: u128, payload: Payload, signatures: Vec<Profile>) -> Record {
         give_up_on: vec![400, 410],
         timeout_ms: 1500,
         rate: Some(2.5),
+        filter: Filter::compile(&Arc::new(json!({ "data": { "n": [1] } }))).ok().map(Arc::new),
         ttl_ms: Some(3_600_000),
         agreed: Some(Agreed { rate: Some(0.5) }),
         concurrency: 3,
