@@ -61,6 +61,7 @@ const FULL: &str = r#"
 accounts: [{name: acme, verification: none}]
 sources:
   - {name: shop, topics: [orders], format: {type: cloudevents, account: tenant}, strict: true}
+  - {name: asks, topics: [asks], format: auto, delivery: sync, replyTopics: [answers, "^shop\\..*$"]}
   - {name: crm, topics: ["^crm\\..*$"], format: {type: json, mapping: {type: {constant: a.b}, id: /id}}}
 event_types:
   - name: order.created
@@ -69,7 +70,7 @@ event_types:
     sample: {id: 1, tags: [a, null, 1.5]}
     scopes: [Orders, Customer fields]
     deprecated: true
-  - {name: order.check, delivery: sync}
+  - {name: order.check, delivery: sync, ttl: 90s}
 apps: [{account: acme, name: calendar, description: x, scopes: [Orders, Customer fields]}]
 authorizations:
   - {account: acme, name: public, endpoint: "https://a.example", header: {name: X-Key, value: open, visibility: public}}
@@ -103,6 +104,8 @@ webhooks:
     timeout: 1500ms
     rate: 0.3
     concurrency: 3
+    ttl: 2h
+    filter: {data: {Country: ["NO", {anything-but: {prefix: S}}], total: [{numeric: [">", 1.5]}]}, $or: [{subject: [{exists: false}]}, {tenant: [a]}]}
     log_only_errors: true
   - {account: acme, name: template, state: draft, event_types: ["*"], url: "https://b.example", payload: {template: "[EventId]"}, signature: none, secret: x}
 "#;
