@@ -5,6 +5,7 @@ mod apt;
 mod cache;
 pub mod chromium;
 pub mod kafka;
+mod maven;
 pub mod node;
 pub mod postgres;
 pub mod python;
@@ -21,6 +22,7 @@ pub fn packages() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
         (python::TEST_RECEIVERS, python::receivers()?),
         (node::TEST_RECEIVERS, node::receivers()?),
         (node::TEST_AXE, node::axe()?),
+        (maven::TEST_EVENT_RULER, maven::event_ruler()?),
     ];
     packages.extend(chromium::programs()?);
     Ok(packages)

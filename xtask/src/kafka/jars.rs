@@ -1,12 +1,11 @@
-//! Kafka's jars, fetched once with Maven into a cache.
+//! Kafka's jars, and the Java that they need.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use crate::cache;
+use crate::maven;
 
 /// The Kafka that everything is tested with.
 pub const VERSION: &str = "4.2.0";
@@ -17,41 +16,12 @@ const JAVA: u32 = 17;
 
 /// The directory with the jars; they are fetched if they are not there.
 pub(super) fn jars() -> anyhow::Result<PathBuf> {
-    let cache = cache::dir()?;
-    let dir = cache.join(format!("kafka-{VERSION}"));
-    if dir.is_dir() {
-        return Ok(dir);
-    }
-    eprintln!("    fetching kafka {VERSION} with maven (about 60 MB, once) into {}", dir.display());
-    if Command::new("mvn").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        bail!("`mvn` is missing: install Maven (Debian: `apt-get install maven`)");
-    }
-    // Fetched aside and renamed, so that what is interrupted is never taken for whole.
-    let aside = cache.join(format!("kafka-{VERSION}.{}", std::process::id()));
-    fs::create_dir_all(&aside).with_context(|| format!("`{}` could not be made", aside.display()))?;
-    let pom = aside.join("pom.xml");
-    fs::write(&pom, pom_xml()).with_context(|| format!("`{}` could not be written", pom.display()))?;
-    let output = Command::new("mvn")
-        .args(["-q", "-B", "-f"])
-        .arg(&pom)
-        .arg("dependency:copy-dependencies")
-        .arg(format!("-DoutputDirectory={}", aside.display()))
-        .stdin(Stdio::null())
-        .output()
-        .context("`mvn` could not be started")?;
-    if !output.status.success() {
-        let log = String::from_utf8_lossy(&output.stdout).into_owned();
-        fs::remove_dir_all(&aside).ok();
-        bail!("maven could not fetch kafka {VERSION}:\n{log}");
-    }
-    if let Err(error) = fs::rename(&aside, &dir) {
-        fs::remove_dir_all(&aside).ok();
-        // Somebody else was faster, which is as good.
-        if !dir.is_dir() {
-            return Err(error).with_context(|| format!("`{}` could not be made", dir.display()));
-        }
-    }
-    Ok(dir)
+    let artifacts = [
+        ("org.apache.kafka", "kafka_2.13", VERSION),
+        ("org.apache.kafka", "kafka-tools", VERSION),
+        ("org.slf4j", "slf4j-simple", SLF4J),
+    ];
+    maven::jars("kafka", VERSION, "60 MB", &artifacts)
 }
 
 /// Checks that there is a Java that runs this Kafka.
@@ -74,22 +44,6 @@ fn major(text: &str) -> Option<u32> {
     let (_, rest) = text.split_once("version \"")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit())?;
     rest[..digits].parse().ok()
-}
-
-fn pom_xml() -> String {
-    let dependency = |group: &str, artifact: &str, version: &str| {
-        format!(
-            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
-        )
-    };
-    format!(
-        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
-         <groupId>hookstream</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>\
-         <dependencies>{}{}{}</dependencies></project>",
-        dependency("org.apache.kafka", "kafka_2.13", VERSION),
-        dependency("org.apache.kafka", "kafka-tools", VERSION),
-        dependency("org.slf4j", "slf4j-simple", SLF4J),
-    )
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod console;
 mod console_oidc;
 mod dev;
 mod egress;
+mod event_ruler;
 mod expiry;
 mod filters;
 mod flood;
