@@ -76,6 +76,9 @@ pub struct FilterError {
     pub message: String,
 }
 
+/// Names, from the top.
+type Path<'n> = &'n [Box<str>];
+
 /// What is asked of a place in the event.
 #[derive(Clone, Debug, Default)]
 struct Node {
@@ -107,7 +110,12 @@ impl Filter {
     /// Whether an event is wanted.
     #[must_use]
     pub fn matches(&self, facts: &Facts<'_>) -> bool {
-        self.clauses.iter().any(|clause| clause.holds(Some(facts.root()), facts.root()))
+        self.clauses.iter().any(|clause| {
+            // Looked for once, not at each element of an array.
+            let mut absent = Vec::new();
+            clause.absent(facts.root(), &mut absent);
+            clause.holds(Some(facts.root()), &absent)
+        })
     }
 
     /// The fields that keep an event from being wanted, as JSON pointers: of that way to satisfy the filter which lacks
@@ -126,43 +134,54 @@ impl Filter {
 }
 
 impl Node {
+    /// Gathers the paths of which nothing may be there, and nothing is.
+    fn absent<'n>(&'n self, root: &Json<'_>, absent: &mut Vec<Path<'n>>) {
+        if self.may_be_absent && !root.has(&self.path) {
+            absent.push(&self.path);
+        }
+        for (_, child) in &self.children {
+            child.absent(root, absent);
+        }
+    }
+
     /// Whether all that is asked holds of a value here.
-    fn holds(&self, value: Option<&Json<'_>>, root: &Json<'_>) -> bool {
+    fn holds(&self, value: Option<&Json<'_>>, absent: &[Path<'_>]) -> bool {
         match value {
             Some(Json::Array(elements)) if !elements.is_empty() => {
-                elements.iter().any(|element| self.holds(Some(element), root))
+                elements.iter().any(|element| self.holds(Some(element), absent))
             }
             Some(Json::Object(members)) => {
-                self.holds_without(root)
+                self.holds_without(absent)
                     && self.children.iter().all(|(name, child)| {
                         let mut found = false;
                         let mut here = members.iter().filter(|(key, _)| *key == **name);
                         here.any(|(_, value)| {
                             found = true;
-                            child.holds(Some(value), root)
-                        }) || (!found && child.holds(None, root))
+                            child.holds(Some(value), absent)
+                        }) || (!found && child.holds(None, absent))
                     })
             }
             Some(Json::Scalar(scalar)) => {
                 (self.tests.is_empty()
                     || self.tests.iter().any(|test| test.is_true_of(scalar))
-                    || self.holds_without(root))
-                    && self.children.iter().all(|(_, child)| child.holds(None, root))
+                    || self.holds_without(absent))
+                    && self.children.iter().all(|(_, child)| child.holds(None, absent))
             }
             Some(Json::Array(_)) | None => {
-                self.holds_without(root) && self.children.iter().all(|(_, child)| child.holds(None, root))
+                self.holds_without(absent) && self.children.iter().all(|(_, child)| child.holds(None, absent))
             }
         }
     }
 
     /// Whether the tests hold of no value: there is none anywhere in the event.
-    fn holds_without(&self, root: &Json<'_>) -> bool {
-        self.tests.is_empty() || (self.may_be_absent && !root.has(&self.path))
+    fn holds_without(&self, absent: &[Path<'_>]) -> bool {
+        self.tests.is_empty()
+            || (self.may_be_absent && absent.iter().any(|path| std::ptr::eq(*path, &*self.path)))
     }
 
     /// Names the fields below that no value of the event satisfies.
     fn missing(&self, root: &Json<'_>, missing: &mut Vec<String>) {
-        if !self.tests.is_empty() && !self.holds_without(root) {
+        if !self.tests.is_empty() && (!self.may_be_absent || root.has(&self.path)) {
             let is_satisfied =
                 |scalar: &facts::Scalar<'_>| self.tests.iter().any(|test| test.is_true_of(scalar));
             if !root.any(&self.path, &is_satisfied) {

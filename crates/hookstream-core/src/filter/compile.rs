@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::condition::{Condition, Range};
+use super::condition::{Condition, Range, folded};
 use super::facts::Number;
 use super::{FilterError, MAX_BYTES, MAX_CLAUSES, MAX_DEPTH, MAX_STARS, MAX_TESTS, Node, pointer};
 
@@ -151,7 +151,7 @@ impl Compiler {
         match operator {
             "prefix" => self.affix(operand, Condition::Prefix, Condition::PrefixAnyCase),
             "suffix" => self.affix(operand, Condition::Suffix, Condition::SuffixAnyCase),
-            "equals-ignore-case" => Ok(Condition::AnyCase(self.text(operand)?.to_lowercase().into())),
+            "equals-ignore-case" => Ok(Condition::AnyCase(folded(self.text(operand)?).into())),
             "wildcard" => self.wildcard(operand),
             "numeric" => self.numeric(operand),
             "cidr" => self.cidr(operand),
@@ -187,7 +187,7 @@ impl Compiler {
                 if name != "equals-ignore-case" {
                     return Err(this.error("is none here: there is `equals-ignore-case`"));
                 }
-                Ok(any_case(this.not_empty(text)?.to_lowercase().into()))
+                Ok(any_case(folded(this.not_empty(text)?).into()))
             });
         }
         Ok(as_it_is(self.not_empty(operand)?.into()))

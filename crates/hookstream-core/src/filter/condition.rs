@@ -56,11 +56,11 @@ impl Condition {
     fn is_true_of_text(&self, text: &str) -> bool {
         match self {
             Self::Text(wanted) => **wanted == *text,
-            Self::AnyCase(wanted) => **wanted == *text.to_lowercase(),
+            Self::AnyCase(wanted) => **wanted == *folded(text),
             Self::Prefix(prefix) => text.starts_with(&**prefix),
-            Self::PrefixAnyCase(prefix) => text.to_lowercase().starts_with(&**prefix),
+            Self::PrefixAnyCase(prefix) => folded(text).starts_with(&**prefix),
             Self::Suffix(suffix) => text.ends_with(&**suffix),
-            Self::SuffixAnyCase(suffix) => text.to_lowercase().ends_with(&**suffix),
+            Self::SuffixAnyCase(suffix) => folded(text).ends_with(&**suffix),
             Self::Wildcard(parts) => is_like(parts, text),
             Self::Cidr(network) => text.parse::<IpAddr>().is_ok_and(|address| network.contains(&address)),
             _ => false,
@@ -74,6 +74,11 @@ impl Range {
         let below = self.to.is_none_or(|(to, is_in)| value < to || (is_in && value == to));
         above && below
     }
+}
+
+/// Each character in lower case by itself: what a text begins with begins its folded form, also where Greek has a final sigma.
+pub(super) fn folded(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
 }
 
 /// Whether the parts stand in the text in this order, the first at its beginning and the last at its end. Each is looked

@@ -109,6 +109,23 @@ fn texts() {
 }
 
 #[test]
+fn a_prefix_in_greek_is_one_whatever_comes_after() {
+    check(
+        json!([{ "prefix": { "equals-ignore-case": "ΟΔΟΣ" } }]),
+        &[json!("ΟΔΟΣΑ"), json!("οδοσα")],
+        &[json!("ΟΔΟ")],
+    );
+}
+
+/// Far more than a second if the event is searched for each element.
+#[test]
+fn what_is_absent_is_looked_for_once() {
+    let pattern = json!({ "data": { "a": { "b": [{ "exists": false }], "x": [1] } } });
+    let data = json!({ "a": vec![json!({}); 100_000] });
+    assert!(!matches(&pattern, &data));
+}
+
+#[test]
 fn anything_but() {
     let but = |operand: Value| json!([{ "anything-but": operand }]);
     check(
