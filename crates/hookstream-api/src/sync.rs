@@ -37,6 +37,7 @@ use hookstream_wire::attempt::{self, Attempt};
 use hookstream_wire::job::deliveries_partition;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use utoipa::ToSchema;
@@ -190,7 +191,8 @@ pub(crate) struct Caller {
     turnstiles: Mutex<Turnstiles>,
     prepared: Mutex<HashMap<WebhookId, Arc<Ready>>>,
     room: Arc<Semaphore>,
-    writing: TaskTracker,
+    /// Calls that came over HTTP, and attempts that are being written.
+    tasks: TaskTracker,
     schemas: Schemas,
     metrics: Arc<SyncMetrics>,
 }
@@ -257,7 +259,7 @@ impl Caller {
             turnstiles: Mutex::default(),
             prepared: Mutex::default(),
             room: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
-            writing: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             schemas: Schemas::new(VALIDATION),
             metrics,
         })
@@ -449,16 +451,24 @@ impl Caller {
         let mut value = Vec::new();
         attempt::encode(&entry, made, &mut value);
         let (log, webhook, permit) = (Arc::clone(&self.log), job.state.webhook, Arc::clone(permit));
-        self.writing.spawn(async move {
+        self.tasks.spawn(async move {
             log.append(webhook, &value).await;
             drop(permit);
         });
     }
 
-    /// Waits until all attempts are written.
+    /// Does something to its end, whether anybody waits for it or not, and before [`Caller::finish`] is done.
+    pub(crate) fn track<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
+    /// Waits until all that is tracked is done, and all attempts are written.
     pub(crate) async fn finish(&self) {
-        self.writing.close();
-        self.writing.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 

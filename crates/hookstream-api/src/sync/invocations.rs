@@ -96,9 +96,9 @@ async fn invoke(
     let data = Bytes::from(event.data.into_owned());
     api.caller.validate(&event.attributes, &data).await?;
     let (caller, attributes) = (Arc::clone(&api.caller), event.attributes);
-    // A client that goes away does not keep what was sent out of the history.
-    let calling = tokio::spawn(async move { caller.call(attributes, data, began + patience).await });
-    let answers = calling.await.map_err(|_| Problem::internal())?;
+    // A client that goes away does not keep what was sent out of the history, nor does the end of this replica.
+    let calling = async move { caller.call(attributes, data, began + patience).await };
+    let answers = api.caller.track(calling).await.map_err(|_| Problem::internal())?;
     answers.map(axum::Json).map_err(|crowded| {
         tracing::warn!("{crowded}");
         Problem::unavailable("too many calls are under way: nobody was called", Duration::from_secs(1))

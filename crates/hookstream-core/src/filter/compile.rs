@@ -87,6 +87,10 @@ impl Compiler {
         }
         let path = [path, &[Box::from(name)]].concat();
         match value {
+            Value::Object(_) if path.len() == 1 && name != "data" => {
+                Err(self
+                    .error("is an attribute, which holds text: what the payload holds stands under `data`"))
+            }
             Value::Object(members) => self.object(members, &path),
             Value::Array(values) if values.is_empty() => {
                 Err(self.error("has no alternative: name what is wanted, `[\"a\", \"b\"]`"))
